@@ -1,0 +1,295 @@
+"""The log on SQLite: one writer thread, group commit, WAL with synchronous=FULL.
+
+apsw brings its own SQLite (>= 3.51.3): the system's may still have the WAL-reset bug that corrupts a
+database when two connections write or checkpoint at once (sqlite.org/wal.html). Exactly one connection
+writes and checkpoints; readers are read-only and read in pages, never holding a cursor open.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import secrets
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, Generic
+
+import apsw
+import msgspec
+
+from events.envelope import SALT_BYTES, Draft, Record, decode, encode, leaf_hash, private_digest
+from events.ids import RANDOM_BYTES, uuid7
+from events.log import Decision, Listener, LogBroken, LogClosed, LogFull, Request, State
+from events.sqlite_file import hold_alone, prepare
+
+MAX_GROUP = 256
+"""Decisions in one commit: beyond it the loss of latency outgrows the fsync saved (docs/performance.md)."""
+
+PAGE = 5_000
+"""Records read at once while catching up."""
+
+_NEWEST = "SELECT position, at_us FROM log ORDER BY position DESC LIMIT 1"
+_LOG_ID = "SELECT value FROM meta WHERE name = 'log_id'"
+_LEAF = "SELECT leaf FROM log WHERE position = ?"
+_NEXT_VERSION = "SELECT coalesce(max(version) + 1, 0) FROM log WHERE stream = ?"
+_INSERT = (
+    "INSERT INTO log (position, stream, version, event_id, type, schema, at_us, actor, cause, data, "
+    "private_digest, leaf) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_INSERT_PRIVATE = "INSERT INTO private (position, salt, body) VALUES (?, ?, ?)"
+_COLUMNS = (
+    "SELECT log.position, stream, version, event_id, type, schema, at_us, actor, cause, data, private_digest, "
+    "body FROM log LEFT JOIN private ON private.position = log.position "
+)
+_PAGE_AFTER = _COLUMNS + "WHERE log.position > ? ORDER BY log.position LIMIT ?"
+_OF_STREAM = _COLUMNS + "WHERE stream = ? ORDER BY version"
+_OF_ID = _COLUMNS + "WHERE event_id = ?"
+
+logger = logging.getLogger("safelight.log")
+
+
+class _Waiting(msgspec.Struct, Generic[State]):
+    """A decision in line for the lock."""
+
+    decision: Decision[State]
+    request: Request
+    future: Future[list[Record]]
+
+
+class SqliteLog(Generic[State]):
+    """The log in one SQLite file; see events.log.Log for what it promises.
+
+    `restore` gives state at some position of this log (an empty one will do): it is called at opening with
+    the log to read from, and again when a commit has failed and the state in memory has run ahead of the
+    disk. `on_commit` is called in the writer thread with the records of each commit, before its futures resolve.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        restore: Callable[[SqliteLog[State]], State],
+        clock: Callable[[], int],
+        on_commit: Listener = lambda records: None,
+    ) -> None:
+        """Open or create the log and start its writer.
+
+        `clock` gives UTC microseconds. Raises LogBusy when another process serves the file, LogError on a
+        network file system.
+        """
+        self._hold = hold_alone(path)
+        prepare(path)
+        self._path = path
+        self._clock = clock
+        self._restore = restore
+        self._on_commit = on_commit
+        self._writer = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+        for pragma in ("synchronous = FULL", "trusted_schema = OFF", "cell_size_check = ON", "mmap_size = 0"):
+            self._writer.execute(f"PRAGMA {pragma}")
+        self._readers = threading.local()
+        self.log_id: str = self._writer.execute(_LOG_ID).fetchone()[0]
+        self._head, self._last_at_us = self._writer.execute(_NEWEST).fetchone() or (0, 0)
+        self.state: State = self._caught_up()
+        """State at the head. It belongs to the writer thread: others read it only before they ask anything."""
+        self._waiting: queue.SimpleQueue[_Waiting[State] | None] = queue.SimpleQueue()
+        self._closing = threading.Lock()
+        self._refusal: Exception | None = None
+        self._thread = threading.Thread(target=self._write, name="safelight-log", daemon=True)
+        self._thread.start()
+
+    # asking
+
+    def decide(self, decision: Decision[State], request: Request) -> Future[list[Record]]:
+        """Run `decision` under the lock and append what it returns (events.log.Log)."""
+        waiting = _Waiting(decision, request, Future())
+        with self._closing:
+            if self._refusal is None:
+                self._waiting.put(waiting)
+            else:
+                waiting.future.set_exception(self._refusal)
+        return waiting.future
+
+    def head(self) -> int:
+        """The position of the newest durable record, 0 for an empty log."""
+        return self._head
+
+    def read(self, after: int, limit: int) -> list[Record]:
+        """Up to `limit` records with a position above `after`, in order."""
+        return [_record(row) for row in self._reader().execute(_PAGE_AFTER, (after, limit)).fetchall()]
+
+    def read_stream(self, name: str) -> list[Record]:
+        """Every durable record of one stream, oldest first."""
+        return [_record(row) for row in self._reader().execute(_OF_STREAM, (name,)).fetchall()]
+
+    def leaf(self, position: int) -> bytes | None:
+        """The leaf hash of the record at `position`; None when there is no such record."""
+        row = self._reader().execute(_LEAF, (position,)).fetchone()
+        return bytes(row[0]) if row else None
+
+    def close(self) -> None:
+        """Finish the decisions that wait, then let go of the files."""
+        with self._closing:
+            if self._refusal is None:
+                self._refusal = LogClosed("the log is closed; the service is shutting down, ask again later")
+            self._waiting.put(None)
+        self._thread.join()
+        self._writer.close()
+        os.close(self._hold)
+
+    # the writer thread
+
+    def _write(self) -> None:
+        while (group := self._next_group()) is not None:
+            if self._refusal is not None and not isinstance(self._refusal, LogClosed):
+                _fail(group, self._refusal)
+                continue
+            self._commit(group)
+
+    def _next_group(self) -> list[_Waiting[State]] | None:
+        """Everybody who waits now, up to MAX_GROUP: they share the next commit. None at the end."""
+        first = self._waiting.get()
+        if first is None:
+            return None
+        group = [first]
+        while len(group) < MAX_GROUP:
+            try:
+                following = self._waiting.get_nowait()
+            except queue.Empty:
+                break
+            if following is None:
+                self._waiting.put(None)  # the end comes after this group
+                break
+            group.append(following)
+        return group
+
+    def _commit(self, group: list[_Waiting[State]]) -> None:
+        head, last_at_us = self._head, self._last_at_us
+        outcomes: list[tuple[_Waiting[State], list[Record] | Exception]] = []
+        try:
+            self._writer.execute("BEGIN IMMEDIATE")
+            for waiting in group:
+                outcomes.append((waiting, self._decide_one(waiting)))
+            self._writer.execute("COMMIT")
+        except apsw.Error as error:
+            self._head, self._last_at_us = head, last_at_us
+            self._undo(group, error)
+            return
+        records = [r for _, outcome in outcomes if isinstance(outcome, list) for r in outcome if r.position > head]
+        if records:
+            self._on_commit(records)
+        for waiting, outcome in outcomes:
+            if isinstance(outcome, Exception):
+                waiting.future.set_exception(outcome)
+            else:
+                waiting.future.set_result(outcome)
+
+    def _decide_one(self, waiting: _Waiting[State]) -> list[Record] | Exception:
+        """One decision's records, appended and folded; or what it raised, with nothing appended."""
+        at_us = max(self._last_at_us, self._clock())
+        try:
+            drafts = waiting.decision(_SqliteTransaction(self.state, at_us, self._writer))
+        except apsw.Error:
+            raise
+        except Exception as error:  # a refusal, or a fault of that one decision: the others go on
+            return error
+        return [self._append(draft, waiting.request, at_us) for draft in drafts]
+
+    def _append(self, draft: Draft, request: Request, at_us: int) -> Record:
+        if draft.event_id is not None:
+            known = self._writer.execute(_OF_ID, (draft.event_id,)).fetchone()
+            if known is not None:
+                return _record(known)
+        salt = secrets.token_bytes(SALT_BYTES)
+        record = self._recorded(draft, request, at_us, salt)
+        data = encode(draft.event)
+        columns = (
+            record.position, record.stream, record.version, record.event_id, draft.event.type,
+            draft.event.SCHEMA, at_us, record.actor, record.cause, data, record.private_digest,
+        )  # fmt: skip
+        self._writer.execute(_INSERT, (*columns, leaf_hash(*columns)))
+        if draft.private is not None:
+            self._writer.execute(_INSERT_PRIVATE, (record.position, salt, draft.private))
+        self._head, self._last_at_us = record.position, at_us
+        self.state.apply(record)
+        return record
+
+    def _recorded(self, draft: Draft, request: Request, at_us: int, salt: bytes) -> Record:
+        return Record(
+            position=self._head + 1,
+            stream=draft.stream,
+            version=self._writer.execute(_NEXT_VERSION, (draft.stream,)).fetchone()[0],
+            event_id=draft.event_id or uuid7(at_us, secrets.token_bytes(RANDOM_BYTES)),
+            at_us=at_us,
+            actor=request.actor,
+            cause=request.cause,
+            event=draft.event,
+            private=draft.private,
+            private_digest=None if draft.private is None else private_digest(salt, draft.private),
+        )
+
+    def _undo(self, group: list[_Waiting[State]], error: apsw.Error) -> None:
+        """After a failed commit: the disk is the truth, the state in memory has run ahead of it."""
+        if self._writer.in_transaction:  # SQLite rolls back by itself on a full disk
+            self._writer.execute("ROLLBACK")
+        if isinstance(error, apsw.FullError):
+            refusal: Exception = LogFull(f"the log at {self._path.name} cannot grow ({error}); free disk space")
+        else:
+            refusal = LogBroken(f"the log at {self._path.name} failed to append ({error}); check the disk, restart")
+            with self._closing:
+                self._refusal = refusal
+            logger.critical("%s", refusal)
+        self.state = self._caught_up()
+        _fail(group, refusal)
+
+    def _caught_up(self) -> State:
+        state = self._restore(self)
+        while state.position < self._head:
+            for row in self._writer.execute(_PAGE_AFTER, (state.position, PAGE)).fetchall():
+                state.apply(_record(row))
+        return state
+
+    def _reader(self) -> apsw.Connection:
+        """This thread's own read-only connection."""
+        connection: apsw.Connection | None = getattr(self._readers, "connection", None)
+        if connection is None:
+            connection = apsw.Connection(str(self._path), flags=apsw.SQLITE_OPEN_READONLY)
+            connection.set_busy_timeout(5_000)
+            connection.execute("PRAGMA query_only = ON")
+            self._readers.connection = connection
+        return connection
+
+
+class _SqliteTransaction(Generic[State]):
+    """What one decision sees (events.log.Transaction)."""
+
+    def __init__(self, state: State, at_us: int, connection: apsw.Connection) -> None:
+        self.state = state
+        self.at_us = at_us
+        self._connection = connection
+
+    def stream(self, name: str) -> list[Record]:
+        return [_record(row) for row in self._connection.execute(_OF_STREAM, (name,)).fetchall()]
+
+
+def _record(row: tuple[Any, ...]) -> Record:
+    position, stream, version, event_id, type_name, schema, at_us, actor, cause, data, digest, body = row
+    return Record(
+        position=position,
+        stream=stream,
+        version=version,
+        event_id=event_id,
+        at_us=at_us,
+        actor=actor,
+        cause=cause,
+        event=decode(type_name, schema, data),
+        private=body,
+        private_digest=digest,
+    )
+
+
+def _fail(group: Sequence[_Waiting[State]], error: Exception) -> None:
+    for waiting in group:
+        waiting.future.set_exception(error)

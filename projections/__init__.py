@@ -1,0 +1,3 @@
+"""What is true now: live state and views folded from the log, each with a checkpoint."""
+
+PROJECT = "safelight"

@@ -1,0 +1,197 @@
+"""Where views stand: one SQLite file, each projection with a checkpoint in the transaction of its rows.
+
+The file may be deleted at any time. A checkpoint names the log, a position and the leaf hash there; when the
+log does not have that record (restored from an older backup, another log), or a projection's version has
+changed, the file is built anew beside the old one and swapped in.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import apsw
+import msgspec
+
+from events.envelope import Record
+from events.log import Log
+from projections.artifacts import ArtifactsProjection
+from projections.jobs import JobsProjection
+from projections.projection import Projection
+from projections.queues import QueuesProjection
+from projections.workers import WorkersProjection
+
+PAGE = 5_000
+"""Records folded in one transaction of a rebuild."""
+
+_CHECKPOINTS = """
+    CREATE TABLE checkpoints (
+        projection TEXT PRIMARY KEY, version INTEGER NOT NULL, log_id TEXT NOT NULL,
+        position INTEGER NOT NULL, leaf BLOB NOT NULL
+    ) WITHOUT ROWID;
+    CREATE TABLE snapshots (name TEXT PRIMARY KEY, position INTEGER NOT NULL, leaf BLOB NOT NULL, state BLOB NOT NULL);
+"""
+_READ_CHECKPOINTS = "SELECT projection, version, log_id, position, leaf FROM checkpoints"
+_WRITE_CHECKPOINT = "INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?, ?, ?)"
+_READ_SNAPSHOT = "SELECT position, leaf, state FROM snapshots WHERE name = 'live'"
+_WRITE_SNAPSHOT = "INSERT OR REPLACE INTO snapshots VALUES ('live', ?, ?, ?)"
+
+logger = logging.getLogger("safelight.views")
+
+
+def all_projections() -> list[Projection]:
+    """Every view the service keeps, fresh."""
+    return [JobsProjection(), QueuesProjection(), WorkersProjection(), ArtifactsProjection()]
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """Live state as of a position, encoded: what a start folds from instead of from the first record."""
+
+    position: int
+    state: bytes
+
+
+class ViewStore:
+    """The views' file: one writer, any number of readers (one connection a thread)."""
+
+    def __init__(self, path: Path, log: Log[Any], projections: Sequence[Projection] | None = None) -> None:
+        """Open the views of `log`, rebuilt if they do not fit it, caught up to its head."""
+        self._path = path
+        self._projections = list(projections) if projections is not None else all_projections()
+        self._readers = threading.local()
+        if not _fits(path, log, self._projections):
+            logger.info("building views from the log, %d records", log.head())
+            _build(path, log, self._projections)
+        self._writer = _open_writer(path)
+        self.position: int = self._writer.execute("SELECT min(position) FROM checkpoints").fetchone()[0]
+        self.catch_up(log)
+
+    def catch_up(self, log: Log[Any]) -> None:
+        """Fold whatever the log has beyond these views."""
+        while records := log.read(self.position, PAGE):
+            self.apply(log, records)
+
+    def apply(self, log: Log[Any], records: Sequence[Record], snapshot: Snapshot | None = None) -> None:
+        """Fold durable records that follow `position`, and keep `snapshot`, in one transaction."""
+        assert records[0].position == self.position + 1, f"records from {records[0].position} after {self.position}"
+        _apply(self._writer, log, self._projections, records, snapshot)
+        self.position = records[-1].position
+
+    def reader(self) -> apsw.Connection:
+        """This thread's own read-only connection."""
+        connection: apsw.Connection | None = getattr(self._readers, "connection", None)
+        if connection is None:
+            connection = apsw.Connection(str(self._path), flags=apsw.SQLITE_OPEN_READONLY)
+            connection.set_busy_timeout(5_000)
+            connection.execute("PRAGMA query_only = ON")
+            self._readers.connection = connection
+        return connection
+
+    def close(self) -> None:
+        """Let go of the writing connection."""
+        self._writer.close()
+
+
+def read_snapshot(path: Path, log: Log[Any]) -> Snapshot | None:
+    """The newest snapshot of live state beside the views of this very log, if there is one that can be read."""
+    if not path.exists():
+        return None
+    try:
+        row = _read_all(path, _READ_SNAPSHOT)
+    except apsw.Error as error:
+        logger.warning("no snapshot can be read from %s (%s); folding the log instead", path.name, error)
+        return None
+    return Snapshot(row[0][0], row[0][2]) if row and log.leaf(row[0][0]) == row[0][1] else None
+
+
+def _apply(
+    writer: apsw.Connection,
+    log: Log[Any],
+    projections: Sequence[Projection],
+    records: Sequence[Record],
+    snapshot: Snapshot | None = None,
+) -> None:
+    position = records[-1].position
+    leaf = log.leaf(position)
+    writer.execute("BEGIN IMMEDIATE")
+    try:
+        for projection in projections:
+            projection.apply(writer, records)
+            writer.execute(_WRITE_CHECKPOINT, (projection.name, projection.version, log.log_id, position, leaf))
+        if snapshot is not None:
+            writer.execute(_WRITE_SNAPSHOT, (snapshot.position, log.leaf(snapshot.position), snapshot.state))
+        writer.execute("COMMIT")
+    except BaseException:
+        if writer.in_transaction:
+            writer.execute("ROLLBACK")
+        for projection in projections:
+            projection.forget()
+        raise
+
+
+def _fits(path: Path, log: Log[Any], projections: Sequence[Projection]) -> bool:
+    """Whether the file holds these projections, of this very log."""
+    if not path.exists():
+        return False
+    try:
+        rows = _read_all(path, _READ_CHECKPOINTS)
+    except apsw.Error as error:
+        logger.warning("%s is no readable views file (%s)", path.name, error)
+        return False
+    wanted = {(p.name, p.version) for p in projections}
+    return {(name, version) for name, version, *_ in rows} == wanted and all(
+        log_id == log.log_id and (position == 0 or log.leaf(position) == leaf)
+        for _, _, log_id, position, leaf in rows
+    )
+
+
+def _read_all(path: Path, sql: str) -> list[tuple[Any, ...]]:
+    """Rows of a views file that nobody has open yet; opened for writing so that its WAL can be recovered."""
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+    try:
+        return connection.execute(sql).fetchall()
+    finally:
+        connection.close()
+
+
+def _build(path: Path, log: Log[Any], projections: Sequence[Projection]) -> None:
+    """Fold the whole log into a new file, then put it in the place of the old one."""
+    fresh = path.with_name(path.name + ".new")
+    _unlink(fresh)
+    writer = _open_writer(fresh)
+    writer.execute("PRAGMA synchronous = OFF")  # the file is thrown away if this does not come to its end
+    writer.execute(_CHECKPOINTS)
+    for projection in projections:
+        projection.forget()
+        writer.execute(projection.schema)
+        writer.execute(_WRITE_CHECKPOINT, (projection.name, projection.version, log.log_id, 0, b""))
+    _fold_all(writer, log, projections)
+    writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    writer.close()
+    _unlink(path)
+    os.replace(fresh, path)
+
+
+def _fold_all(writer: apsw.Connection, log: Log[Any], projections: Sequence[Projection]) -> None:
+    position = 0
+    while records := log.read(position, PAGE):
+        _apply(writer, log, projections, records)
+        position = records[-1].position
+
+
+def _open_writer(path: Path) -> apsw.Connection:
+    writer = apsw.Connection(str(path))
+    for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "mmap_size = 0", "trusted_schema = OFF"):
+        writer.execute(f"PRAGMA {pragma}")
+    return writer
+
+
+def _unlink(path: Path) -> None:
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+

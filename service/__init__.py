@@ -1,0 +1,3 @@
+"""What may happen and doing it: commands, decisions, scheduling, artifacts, and the GPU worker."""
+
+PROJECT = "safelight"

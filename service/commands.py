@@ -1,0 +1,158 @@
+"""What can be asked: one frozen struct a wish, in the imperative. Decisions say whether it may happen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from events.jobs import ArtifactRef, JobError
+from events.keys import Scope
+from events.workers import Device, LossReason
+
+
+class Command(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of every command."""
+
+
+class SubmitJob(Command, frozen=True, kw_only=True):
+    """Put a job in a queue. `job` and `seed` are drawn by the caller; `seed` is used if params have none."""
+
+    job: str
+    submitter: str
+    seed: int
+    params: dict[str, Any]
+    queue: str = "default"
+    task: str | None = None
+    model: str | None = None
+    priority: int = 50
+    tags: tuple[str, ...] = ()
+    idempotency_key: str | None = None
+    request_digest: str | None = None
+
+
+class LeaseJob(Command, frozen=True, kw_only=True):
+    """Give a waiting job to a worker that accepted it."""
+
+    job: str
+    worker: str
+    boot: str
+    lease_s: float
+
+
+class ReportPhase(Command, frozen=True, kw_only=True):
+    """The attempt entered a phase."""
+
+    job: str
+    attempt: int
+    token: int
+    phase: str
+
+
+class CompleteJob(Command, frozen=True, kw_only=True):
+    """The attempt delivered; its artifacts are already stored."""
+
+    job: str
+    attempt: int
+    token: int
+    artifacts: tuple[ArtifactRef, ...]
+    facts: dict[str, Any]
+
+
+class FailAttempt(Command, frozen=True, kw_only=True):
+    """The attempt failed."""
+
+    job: str
+    attempt: int
+    token: int
+    error: JobError
+
+
+class ConfirmStop(Command, frozen=True, kw_only=True):
+    """The attempt stopped because it was told to cancel."""
+
+    job: str
+    attempt: int
+    token: int
+    step: int
+
+
+class CancelJob(Command, frozen=True, kw_only=True):
+    """End a job that waits, or tell the worker of a running one to stop."""
+
+    job: str
+
+
+class RetryJob(Command, frozen=True, kw_only=True):
+    """Send a failed or cancelled job back to its queue."""
+
+    job: str
+
+
+class ExpireLease(Command, frozen=True, kw_only=True):
+    """The attempt's worker has been silent for longer than its lease."""
+
+    job: str
+    attempt: int
+
+
+class CreateQueue(Command, frozen=True, kw_only=True):
+    """Make a queue exist."""
+
+    queue: str
+
+
+class PauseQueue(Command, frozen=True, kw_only=True):
+    """Lease nothing more from the queue; what runs goes on."""
+
+    queue: str
+
+
+class ResumeQueue(Command, frozen=True, kw_only=True):
+    """Lease from the queue again."""
+
+    queue: str
+
+
+class HeldAttempt(msgspec.Struct, frozen=True, kw_only=True):
+    """An attempt that a worker says it still has."""
+
+    job: str
+    attempt: int
+    token: int
+
+
+class RegisterWorker(Command, frozen=True, kw_only=True):
+    """A worker says hello, with everything it still holds."""
+
+    worker: str
+    boot: str
+    models: dict[str, tuple[str, ...]]
+    device: Device
+    slots: int
+    versions: dict[str, str]
+    held: tuple[HeldAttempt, ...]
+    lease_s: float
+
+
+class LoseWorker(Command, frozen=True, kw_only=True):
+    """The worker's process is gone."""
+
+    worker: str
+    boot: str
+    reason: LossReason
+
+
+class CreateKey(Command, frozen=True, kw_only=True):
+    """Make an API key whose secret has this digest."""
+
+    key: str
+    name: str
+    scopes: tuple[Scope, ...]
+    secret_digest: str
+
+
+class RevokeKey(Command, frozen=True, kw_only=True):
+    """Let a key open nothing any more."""
+
+    key: str

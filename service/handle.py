@@ -1,0 +1,149 @@
+"""Ask, decide, append, fold, publish: how a command becomes durable and visible.
+
+Three threads, each owning its state: the log's writer decides and commits; the folder brings the views up;
+the event loop keeps its own live state from what was committed and tells the listeners. A caller is answered
+when its events are durable and every view it could read shows them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import logging
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from itertools import count
+from pathlib import Path
+
+import msgspec
+
+from events.envelope import Record
+from events.log import Log, Request
+from events.sqlite import SqliteLog
+from projections.live import LiveState
+from projections.store import Snapshot, ViewStore, read_snapshot
+from service.commands import Command
+from service.decisions.decide import decide
+
+SNAPSHOT_EVERY = 10_000
+"""Events between two snapshots of live state: a start folds at most that many (about 0.1 s)."""
+
+RETRY_S = 1.0
+"""Pause before views are tried again after their disk failed."""
+
+Listener = Callable[[Sequence[Record]], None]
+logger = logging.getLogger("safelight.handle")
+
+
+class Handler:
+    """The open log, its live state and its views."""
+
+    def __init__(self, data: Path, *, clock: Callable[[], int]) -> None:
+        """Open or create log and views in the folder `data`; `clock` gives UTC microseconds.
+
+        Raises LogBusy when another service has the folder.
+        """
+        data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._views_path = data / "views.db"
+        self._committed: queue.SimpleQueue[tuple[Sequence[Record], Snapshot | None] | None] = queue.SimpleQueue()
+        self._snapshot_at = 0
+        self.log: SqliteLog[LiveState] = SqliteLog(
+            data / "log.db", restore=self._restore, clock=clock, on_commit=self._on_commit
+        )
+        self.views = ViewStore(self._views_path, self.log)
+        self.state = self._state_of_loop()
+        self.is_ready = True
+        self._listeners: list[Listener] = []
+        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._order = count()
+        self._loop = asyncio.get_running_loop()
+        self._folder = threading.Thread(target=self._fold, name="safelight-views", daemon=True)
+        self._folder.start()
+
+    def listen(self, listener: Listener) -> None:
+        """Have `listener` called in the event loop with every batch of records, once views show them."""
+        self._listeners.append(listener)
+
+    def ask(self, command: Command, *, actor: str, cause: str) -> asyncio.Task[list[Record]]:
+        """Decide `command` now, in the order of the calls; the task gives its records once views show them.
+
+        The task raises the Refusal that the decision met, or LogFull when the disk has no room.
+        """
+        future = self.log.decide(lambda tx: decide(tx, command), Request(actor=actor, cause=cause))
+        return self._loop.create_task(self._settled(future))
+
+    async def close(self) -> None:
+        """Finish what was asked, keep a snapshot, let go of the files."""
+        await asyncio.to_thread(self.log.close)
+        self._committed.put(None)
+        await asyncio.to_thread(self._folder.join)
+        self.views.close()
+
+    async def _settled(self, future: Future[list[Record]]) -> list[Record]:
+        records = await asyncio.wrap_future(future)
+        await self._shown(records[-1].position if records else self.log.head())
+        return records
+
+    async def _shown(self, position: int) -> None:
+        """Return once this loop and every view have reached `position`."""
+        if self.state.position >= position:
+            return
+        waiter: asyncio.Future[None] = self._loop.create_future()
+        heapq.heappush(self._waiting, (position, next(self._order), waiter))
+        await waiter
+
+    # the log's writer thread
+
+    def _restore(self, log: Log[LiveState]) -> LiveState:
+        """Live state as of the newest snapshot of this log, or an empty one."""
+        snapshot = read_snapshot(self._views_path, log)
+        return msgspec.msgpack.decode(snapshot.state, type=LiveState) if snapshot else LiveState()
+
+    def _on_commit(self, records: Sequence[Record]) -> None:
+        snapshot = None
+        if records[-1].position - self._snapshot_at >= SNAPSHOT_EVERY:
+            self._snapshot_at = records[-1].position
+            snapshot = Snapshot(records[-1].position, msgspec.msgpack.encode(self.log.state))
+        self._committed.put((records, snapshot))
+
+    # the folder thread
+
+    def _fold(self) -> None:
+        while (item := self._committed.get()) is not None:
+            records, snapshot = item
+            self._fold_one(records, snapshot)
+            try:
+                self._loop.call_soon_threadsafe(self._publish, records)
+            except RuntimeError:  # the loop is gone: the views are what counts
+                continue
+
+    def _fold_one(self, records: Sequence[Record], snapshot: Snapshot | None) -> None:
+        """Fold until it works: the log has these records, so the views must come to show them."""
+        pause = threading.Event()
+        while True:
+            try:
+                self.views.apply(self.log, records, snapshot)
+                self.is_ready = True
+                return
+            except Exception:
+                self.is_ready = False
+                logger.exception("views could not be brought to position %d; trying again", records[-1].position)
+                pause.wait(RETRY_S)
+
+    # the event loop
+
+    def _publish(self, records: Sequence[Record]) -> None:
+        for record in records:
+            self.state.apply(record)
+        for listener in self._listeners:
+            listener(records)
+        while self._waiting and self._waiting[0][0] <= self.state.position:
+            _, _, waiter = heapq.heappop(self._waiting)
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def _state_of_loop(self) -> LiveState:
+        """The loop's own copy of live state: each thread folds what it owns, and nothing is locked."""
+        return msgspec.msgpack.decode(msgspec.msgpack.encode(self.log.state), type=LiveState)

@@ -1,0 +1,139 @@
+"""The named no's of a command: each says what was refused, the value, what was expected and what to do.
+
+web/errors.py maps each to an HTTP status once. A refusal appends nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class Refusal(Exception):
+    """An expected no. `kind` is stable and part of the API; the message is for people."""
+
+    kind = "refused"
+
+    def facts(self) -> dict[str, object]:
+        """The typed fields of this refusal, JSON-ready."""
+        return dict(vars(self))
+
+
+class UnknownJob(Refusal):
+    """There is no such job, or it is not the caller's to see."""
+
+    kind = "unknown-job"
+
+    def __init__(self, job: str) -> None:
+        super().__init__(f"job {job} is not known; list jobs with GET /v1/jobs")
+        self.job = job
+
+
+class UnknownQueue(Refusal):
+    """There is no such queue."""
+
+    kind = "unknown-queue"
+
+    def __init__(self, queue: str, known: Sequence[str]) -> None:
+        super().__init__(f"queue {queue!r} is not known; use one of {', '.join(known)}")
+        self.queue = queue
+
+
+class UnknownTask(Refusal):
+    """There is no such task."""
+
+    kind = "unknown-task"
+
+    def __init__(self, task: str, known: Sequence[str]) -> None:
+        super().__init__(f"task {task!r} is not known; use one of {', '.join(known)}")
+        self.field = "task"
+        self.task = task
+
+
+class UnknownModel(Refusal):
+    """The catalogue has no such model for the task."""
+
+    kind = "unknown-model"
+
+    def __init__(self, model: str, task: str, known: Sequence[str]) -> None:
+        super().__init__(f"model {model!r} is not in the catalogue for {task}; use one of {', '.join(known)}")
+        self.field = "model"
+        self.model = model
+        self.task = task
+
+
+class InvalidField(Refusal):
+    """A field of the request cannot be used. `field` is a path such as params.steps."""
+
+    kind = "invalid-field"
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(f"{field}: {message}")
+        self.field = field
+
+
+class IllegalTransition(Refusal):
+    """The job's status does not allow the action."""
+
+    kind = "illegal-transition"
+
+    def __init__(self, job: str, status: str, action: str, allowed: Sequence[str]) -> None:
+        super().__init__(
+            f"job {job} is {status} and cannot be {action}; only a job that is {' or '.join(allowed)} can"
+        )
+        self.job = job
+        self.status = status
+        self.allowed = list(allowed)
+
+
+class StaleAttempt(Refusal):
+    """The attempt that reports no longer holds the job."""
+
+    kind = "stale-attempt"
+
+    def __init__(self, job: str, attempt: int, token: int, why: str) -> None:
+        super().__init__(f"attempt {attempt} (token {token}) no longer holds job {job}: {why}; drop it")
+        self.job = job
+        self.attempt = attempt
+        self.token = token
+
+
+class NotLeasable(Refusal):
+    """The offer no longer stands: the job was cancelled, taken, or its queue paused meanwhile."""
+
+    kind = "not-leasable"
+
+    def __init__(self, job: str, why: str) -> None:
+        super().__init__(f"job {job} cannot be leased: {why}; take another offer")
+        self.job = job
+        self.why = why
+
+
+class IdempotencyConflict(Refusal):
+    """The idempotency key was used before, for another request."""
+
+    kind = "idempotency-conflict"
+
+    def __init__(self, key: str, job: str) -> None:
+        super().__init__(f"idempotency key {key!r} was used for job {job} with another body; use a new key")
+        self.key = key
+        self.job = job
+
+
+class FencedBoot(Refusal):
+    """A newer process of the same worker name has taken over."""
+
+    kind = "fenced-boot"
+
+    def __init__(self, worker: str, boot: str) -> None:
+        super().__init__(f"worker {worker} boot {boot} was replaced by a newer process; give each its own --name")
+        self.worker = worker
+
+
+class UnknownKey(Refusal):
+    """There is no such API key."""
+
+    kind = "unknown-key"
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"key {key} is not known or already revoked; list keys with `safelight keys`")
+        self.key = key

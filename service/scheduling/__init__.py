@@ -1,0 +1,1 @@
+"""Who runs next: pure functions over live state, no clock, no randomness, no I/O."""

@@ -1,0 +1,124 @@
+"""Which tasks and models exist, and how a client's params become complete ones.
+
+A model entry holds what differs between models of one task: where its weights lie, and the params used
+when the client leaves them out. A job names a model by its id, never by a path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import msgspec
+
+from service.tasks.pretend import Pretend
+from service.tasks.task import MAX_SEED, Params
+from service.tasks.text_to_image import TextToImage
+
+TASKS: Mapping[str, type[Params]] = {kind.TASK: kind for kind in (TextToImage, Pretend)}
+"""Every task by name; the first is the one a submission gets that names none."""
+
+DEFAULT_TASK = TextToImage.TASK
+
+
+class Model(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry of the catalogue.
+
+    `source` is `package:demo_model` for the embedded weights and None where none are needed. `native_px` is
+    the side the network draws at and `enlarge` the whole factor by which the delivered picture is larger.
+    """
+
+    id: str
+    task: str
+    title: str
+    source: str | None
+    defaults: dict[str, Any]
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    sizes: tuple[tuple[int, int], ...] = ()  # (width, height) px that the model can deliver; () for any
+    enlarge: int = 1
+
+
+MODELS: Mapping[str, Model] = {
+    model.id: model
+    for model in (
+        Model(
+            id="demo",
+            task=TextToImage.TASK,
+            title="Embedded demo model: simple shapes in ten colours",
+            source="package:demo_model",
+            defaults={"steps": 20, "guidance": 4.0, "width": 512, "height": 512},
+            sizes=((512, 512),),
+            enlarge=8,
+        ),
+        Model(id="pretend", task=Pretend.TASK, title="No model: reports steps, makes nothing", source=None, defaults={}),
+    )
+}
+"""The catalogue. The first model of a task is that task's default."""
+
+
+class InvalidParams(ValueError):
+    """A client's params cannot be used: `field` is a JSON path below params, `message` says what was expected."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(f"{field}: {message}" if field else message)
+        self.field = field
+        self.message = message
+
+
+def default_model(task: str) -> Model:
+    """The model a job of `task` gets when it names none. Raises KeyError for an unknown task."""
+    return next(model for model in MODELS.values() if model.task == task) if task in TASKS else MODELS[task]
+
+
+def complete(model: Model, given: Mapping[str, Any], seed: int) -> Params:
+    """The full params of a job on `model`: what was given, the model's defaults, and `seed` if none was given.
+
+    Raises InvalidParams naming the field, the value and the bound.
+    """
+    kind = TASKS[model.task]
+    merged: dict[str, Any] = {**model.defaults, **{k: v for k, v in given.items() if v is not None}}
+    if "seed" in kind.__struct_fields__:
+        merged.setdefault("seed", seed % (MAX_SEED + 1))
+    try:
+        params = msgspec.convert(merged, kind)
+    except msgspec.ValidationError as error:
+        raise _explained(error, merged) from None
+    _check_text(params)
+    _check_size(model, params)
+    return params
+
+
+def _check_text(params: Params) -> None:
+    for field in params.__struct_fields__:
+        value = getattr(params, field)
+        if isinstance(value, str) and ("\0" in value or not _is_unicode(value)):
+            raise InvalidParams(field, "holds a NUL or a lone surrogate; send plain Unicode text")
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _check_size(model: Model, params: Params) -> None:
+    if not isinstance(params, TextToImage) or not model.sizes:
+        return
+    if (params.width, params.height) not in model.sizes:
+        known = ", ".join(f"{width} x {height}" for width, height in model.sizes)
+        raise InvalidParams(
+            "width", f"{params.width} x {params.height} px is no size of model {model.id}; use {known}"
+        )
+
+
+def _explained(error: msgspec.ValidationError, merged: Mapping[str, Any]) -> InvalidParams:
+    """msgspec's message with the field and the value that it leaves out."""
+    message = str(error)
+    text, _, path = message.partition(" - at `$")
+    field = path.strip("`.")
+    if field in merged and isinstance(merged[field], (int, float, str, bool)):
+        shown = repr(merged[field])
+        text = f"{shown[:60]} is not accepted: {text[:1].lower()}{text[1:]}"
+    return InvalidParams(field, text)

@@ -1,0 +1,285 @@
+"""What the API says: the JSON shapes of jobs, queues, workers, models and events, made from the views.
+
+The OpenAPI document is generated from these structs (web/openapi.py). Instants are RFC 3339 in UTC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from events.envelope import Record
+from events.jobs import ArtifactRef, JobError
+from events.workers import Device
+from projections.jobs import AttemptView, JobView
+from projections.live import LiveState, Status
+from projections.queues import QueueView
+from projections.workers import WorkerView
+from service.tasks.catalog import Model
+
+
+class ProgressResource(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a running attempt stands; never kept, so it may be absent right after a restart."""
+
+    phase: str
+    step: int
+    steps: int
+    percent: float
+    message: str = ""
+
+
+class ArtifactResource(msgspec.Struct, frozen=True, kw_only=True):
+    """A stored file; `digest` is the hex SHA-256 of its bytes."""
+
+    digest: str
+    media_type: str
+    bytes: int
+    width: int | None
+    height: int | None
+    url: str
+
+
+class PhaseResource(msgspec.Struct, frozen=True, kw_only=True):
+    """A phase an attempt entered."""
+
+    phase: str
+    at: str
+
+
+class AttemptResource(msgspec.Struct, frozen=True, kw_only=True):
+    """One try of a job. `outcome` is completed, failed, cancelled, or why the job was requeued."""
+
+    attempt: int
+    worker: str
+    started_at: str
+    ended_at: str | None
+    outcome: str | None
+    detail: str | None
+    phases: list[PhaseResource]
+
+
+class JobResource(msgspec.Struct, frozen=True, kw_only=True):
+    """A job. `rank` is 1 for the next one out, null unless queued; `position` is its newest place in the log."""
+
+    id: str
+    task: str
+    model: str
+    queue: str
+    status: Status
+    phase: str | None
+    progress: ProgressResource | None
+    rank: int | None
+    priority: int
+    submitter: str
+    tags: tuple[str, ...]
+    params: dict[str, Any]
+    attempts: list[AttemptResource]
+    created_at: str
+    started_at: str | None
+    finished_at: str | None
+    cancel_requested: bool
+    error: JobError | None
+    artifacts: list[ArtifactResource]
+    facts: dict[str, Any]
+    position: int
+
+
+class JobList(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of jobs; hand a cursor back as ?cursor= to go on in that direction."""
+
+    jobs: list[JobResource]
+    next_cursor: str | None
+    previous_cursor: str | None
+
+
+class QueueResource(msgspec.Struct, frozen=True, kw_only=True):
+    """A queue with how many jobs it has in each status."""
+
+    name: str
+    is_paused: bool
+    counts: dict[str, int]
+    created_at: str
+
+
+class QueueList(msgspec.Struct, frozen=True, kw_only=True):
+    """Every queue."""
+
+    queues: list[QueueResource]
+
+
+class WorkerResource(msgspec.Struct, frozen=True, kw_only=True):
+    """A worker. `running` are the ids of the jobs it has now; `lost` tells why it is gone."""
+
+    name: str
+    boot: str
+    models: dict[str, tuple[str, ...]]
+    device: Device
+    slots: int
+    versions: dict[str, str]
+    is_connected: bool
+    running: list[str]
+    registered_at: str
+    lost: str | None
+    lost_at: str | None
+
+
+class WorkerList(msgspec.Struct, frozen=True, kw_only=True):
+    """Every worker that ever registered."""
+
+    workers: list[WorkerResource]
+
+
+class ModelResource(msgspec.Struct, frozen=True, kw_only=True):
+    """A model of the catalogue; `is_available` tells whether a connected worker can run it now."""
+
+    id: str
+    task: str
+    title: str
+    defaults: dict[str, Any]
+    sizes: tuple[tuple[int, int], ...]
+    is_available: bool
+
+
+class ModelList(msgspec.Struct, frozen=True, kw_only=True):
+    """The catalogue."""
+
+    models: list[ModelResource]
+
+
+class EventResource(msgspec.Struct, frozen=True, kw_only=True):
+    """One record of the log. `private` is null when there was none or it was erased."""
+
+    position: int
+    at: str
+    stream: str
+    version: int
+    id: str
+    type: str
+    actor: str
+    cause: str
+    data: Any
+    private: Any | None
+
+
+class EventList(msgspec.Struct, frozen=True, kw_only=True):
+    """Records in log order; `head` is the newest position of the whole log."""
+
+    events: list[EventResource]
+    head: int
+
+
+def instant(at_us: int) -> str:
+    """RFC 3339 with microseconds, UTC."""
+    text = datetime.fromtimestamp(at_us / 1_000_000, UTC).isoformat(timespec="microseconds")
+    return text.replace("+00:00", "Z")
+
+
+def job_resource(view: JobView, state: LiveState, progress: Mapping[str, ProgressResource]) -> JobResource:
+    """The job as the API shows it: its view, its rank in live state, its newest progress."""
+    live = state.jobs.get(view.id)
+    is_waiting = live is not None and live.status == "queued" and view.status == "queued"
+    return JobResource(
+        id=view.id,
+        task=view.task,
+        model=view.model,
+        queue=view.queue,
+        status=view.status,
+        phase=view.phase or None,
+        progress=progress.get(view.id) if view.status == "running" else None,
+        rank=state.queues[view.queue].order.rank(live.place) if is_waiting and live else None,
+        priority=view.priority,
+        submitter=view.submitter,
+        tags=view.tags,
+        params=view.params,
+        attempts=[_attempt(attempt) for attempt in view.attempts],
+        created_at=instant(view.created_at_us),
+        started_at=_maybe(view.started_at_us),
+        finished_at=_maybe(view.finished_at_us),
+        cancel_requested=view.cancel_requested,
+        error=view.error,
+        artifacts=[_artifact(artifact) for artifact in view.artifacts],
+        facts=view.facts,
+        position=view.position,
+    )
+
+
+def queue_resource(view: QueueView, counts: dict[str, int]) -> QueueResource:
+    """The queue as the API shows it."""
+    return QueueResource(
+        name=view.name, is_paused=view.is_paused, counts=counts, created_at=instant(view.created_at_us)
+    )
+
+
+def worker_resource(view: WorkerView, state: LiveState, connected: Mapping[str, str]) -> WorkerResource:
+    """The worker as the API shows it; `connected` maps worker names to the boot that has a session."""
+    return WorkerResource(
+        name=view.name,
+        boot=view.boot,
+        models=view.models,
+        device=view.device,
+        slots=view.slots,
+        versions=view.versions,
+        is_connected=connected.get(view.name) == view.boot,
+        running=[job.id for job in state.attempts_of(view.name)],
+        registered_at=instant(view.registered_at_us),
+        lost=view.lost,
+        lost_at=_maybe(view.lost_at_us),
+    )
+
+
+def model_resource(model: Model, *, is_available: bool) -> ModelResource:
+    """The catalogue entry as the API shows it."""
+    return ModelResource(
+        id=model.id,
+        task=model.task,
+        title=model.title,
+        defaults=model.defaults,
+        sizes=model.sizes,
+        is_available=is_available,
+    )
+
+
+def event_resource(record: Record) -> EventResource:
+    """The record as the API and the push show it."""
+    return EventResource(
+        position=record.position,
+        at=instant(record.at_us),
+        stream=record.stream,
+        version=record.version,
+        id=record.event_id,
+        type=record.event.type,
+        actor=record.actor,
+        cause=record.cause,
+        data=record.event,
+        private=msgspec.Raw(record.private) if record.private is not None else None,
+    )
+
+
+def _attempt(view: AttemptView) -> AttemptResource:
+    return AttemptResource(
+        attempt=view.attempt,
+        worker=view.worker,
+        started_at=instant(view.started_at_us),
+        ended_at=_maybe(view.ended_at_us),
+        outcome=view.outcome,
+        detail=view.detail,
+        phases=[PhaseResource(phase=phase.phase, at=instant(phase.at_us)) for phase in view.phases],
+    )
+
+
+def _artifact(artifact: ArtifactRef) -> ArtifactResource:
+    return ArtifactResource(
+        digest=artifact.digest,
+        media_type=artifact.media_type,
+        bytes=artifact.bytes,
+        width=artifact.width,
+        height=artifact.height,
+        url=f"/v1/artifacts/{artifact.digest}",
+    )
+
+
+def _maybe(at_us: int | None) -> str | None:
+    return None if at_us is None else instant(at_us)
