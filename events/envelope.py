@@ -22,9 +22,7 @@ from events.workers import WorkerEvent
 
 AnyEvent = JobEvent | QueueEvent | WorkerEvent | KeyEvent
 
-TYPES: dict[str, type[Event]] = {
-    str(kind.__struct_config__.tag): kind for kind in AnyEvent.__args__
-}
+TYPES: dict[str, type[Event]] = {str(kind.__struct_config__.tag): kind for kind in AnyEvent.__args__}
 """Every event type by its name in the log."""
 
 _DECODER: msgspec.json.Decoder[Any] = msgspec.json.Decoder(reduce(or_, TYPES.values()))

@@ -108,7 +108,7 @@ class JobCancelRequested(Event, frozen=True, kw_only=True):
 
 
 class JobCancelled(Event, frozen=True, kw_only=True):
-    """The job ended by cancel: at once when it waited (`attempt` is None), else when its worker stopped. Since 0.1."""
+    """The job ended by cancel: at once when it waited (no attempt), else when its worker stopped. Since 0.1."""
 
     attempt: int | None = None
     step: int | None = None  # how far denoising had come

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Generic, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import msgspec
 
@@ -55,13 +55,13 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     cause: str
 
 
-class Log(Protocol, Generic[State]):
+class Log(Protocol[State_co]):
     """An append-only sequence of records with dense positions."""
 
     log_id: str
     """Random identity of this log; a restored copy that diverged must be given another."""
 
-    def decide(self, decision: Decision[State], request: Request) -> Future[list[Record]]:
+    def decide(self, decision: Decision[State_co], request: Request) -> Future[list[Record]]:
         """Run `decision` under the lock and append what it returns.
 
         The future gives the new records (none when the decision wanted none) after they are durable. What

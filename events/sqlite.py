@@ -90,8 +90,9 @@ class SqliteLog(Generic[State]):
         for pragma in ("synchronous = FULL", "trusted_schema = OFF", "cell_size_check = ON", "mmap_size = 0"):
             self._writer.execute(f"PRAGMA {pragma}")
         self._readers = threading.local()
-        self.log_id: str = self._writer.execute(_LOG_ID).fetchone()[0]
-        self._head, self._last_at_us = self._writer.execute(_NEWEST).fetchone() or (0, 0)
+        self.log_id: str = _one(self._writer, _LOG_ID)[0]
+        newest: tuple[int, int] = _one(self._writer, _NEWEST) or (0, 0)
+        self._head, self._last_at_us = newest
         self.state: State = self._caught_up()
         """State at the head. It belongs to the writer thread: others read it only before they ask anything."""
         self._waiting: queue.SimpleQueue[_Waiting[State] | None] = queue.SimpleQueue()
@@ -126,7 +127,7 @@ class SqliteLog(Generic[State]):
 
     def leaf(self, position: int) -> bytes | None:
         """The leaf hash of the record at `position`; None when there is no such record."""
-        row = self._reader().execute(_LEAF, (position,)).fetchone()
+        row = _one(self._reader(), _LEAF, position)
         return bytes(row[0]) if row else None
 
     def close(self) -> None:
@@ -167,11 +168,9 @@ class SqliteLog(Generic[State]):
 
     def _commit(self, group: list[_Waiting[State]]) -> None:
         head, last_at_us = self._head, self._last_at_us
-        outcomes: list[tuple[_Waiting[State], list[Record] | Exception]] = []
         try:
             self._writer.execute("BEGIN IMMEDIATE")
-            for waiting in group:
-                outcomes.append((waiting, self._decide_one(waiting)))
+            outcomes = [(waiting, self._decide_one(waiting)) for waiting in group]
             self._writer.execute("COMMIT")
         except apsw.Error as error:
             self._head, self._last_at_us = head, last_at_us
@@ -199,7 +198,7 @@ class SqliteLog(Generic[State]):
 
     def _append(self, draft: Draft, request: Request, at_us: int) -> Record:
         if draft.event_id is not None:
-            known = self._writer.execute(_OF_ID, (draft.event_id,)).fetchone()
+            known = _one(self._writer, _OF_ID, draft.event_id)
             if known is not None:
                 return _record(known)
         salt = secrets.token_bytes(SALT_BYTES)
@@ -220,7 +219,7 @@ class SqliteLog(Generic[State]):
         return Record(
             position=self._head + 1,
             stream=draft.stream,
-            version=self._writer.execute(_NEXT_VERSION, (draft.stream,)).fetchone()[0],
+            version=_one(self._writer, _NEXT_VERSION, draft.stream)[0],
             event_id=draft.event_id or uuid7(at_us, secrets.token_bytes(RANDOM_BYTES)),
             at_us=at_us,
             actor=request.actor,
@@ -272,6 +271,11 @@ class _SqliteTransaction(Generic[State]):
 
     def stream(self, name: str) -> list[Record]:
         return [_record(row) for row in self._connection.execute(_OF_STREAM, (name,)).fetchall()]
+
+
+def _one(connection: apsw.Connection, sql: str, *values: Any) -> Any:
+    """The first row, None when there is none."""
+    return connection.execute(sql, values).fetchone()
 
 
 def _record(row: tuple[Any, ...]) -> Record:

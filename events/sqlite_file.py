@@ -22,7 +22,7 @@ NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", 
 migrations = Migrations("safelight-log")
 
 
-@migrations()
+@migrations()  # type: ignore[untyped-decorator]
 def m001_log(db: sqlite_utils.Database) -> None:
     """The log, its private side rows, and the rules that keep it append-only."""
     db.executescript(

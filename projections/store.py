@@ -33,8 +33,11 @@ _CHECKPOINTS = """
         projection TEXT PRIMARY KEY, version INTEGER NOT NULL, log_id TEXT NOT NULL,
         position INTEGER NOT NULL, leaf BLOB NOT NULL
     ) WITHOUT ROWID;
-    CREATE TABLE snapshots (name TEXT PRIMARY KEY, position INTEGER NOT NULL, leaf BLOB NOT NULL, state BLOB NOT NULL);
+    CREATE TABLE snapshots (
+        name TEXT PRIMARY KEY, position INTEGER NOT NULL, leaf BLOB NOT NULL, state BLOB NOT NULL
+    );
 """
+_POSITION = "SELECT min(position) FROM checkpoints"
 _READ_CHECKPOINTS = "SELECT projection, version, log_id, position, leaf FROM checkpoints"
 _WRITE_CHECKPOINT = "INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?, ?, ?)"
 _READ_SNAPSHOT = "SELECT position, leaf, state FROM snapshots WHERE name = 'live'"
@@ -67,7 +70,7 @@ class ViewStore:
             logger.info("building views from the log, %d records", log.head())
             _build(path, log, self._projections)
         self._writer = _open_writer(path)
-        self.position: int = self._writer.execute("SELECT min(position) FROM checkpoints").fetchone()[0]
+        self.position = _checkpoint(self._writer)
         self.catch_up(log)
 
     def catch_up(self, log: Log[Any]) -> None:
@@ -149,6 +152,12 @@ def _fits(path: Path, log: Log[Any], projections: Sequence[Projection]) -> bool:
     )
 
 
+def _checkpoint(connection: apsw.Connection) -> int:
+    """The position that every projection has reached."""
+    position: int = connection.execute(_POSITION).fetchall()[0][0]  # type: ignore[assignment]
+    return position
+
+
 def _read_all(path: Path, sql: str) -> list[tuple[Any, ...]]:
     """Rows of a views file that nobody has open yet; opened for writing so that its WAL can be recovered."""
     connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
@@ -193,5 +202,3 @@ def _open_writer(path: Path) -> apsw.Connection:
 def _unlink(path: Path) -> None:
     for suffix in ("", "-wal", "-shm"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
-
-

@@ -46,7 +46,7 @@ class WorkersProjection:
                 case WorkerRegistered() as said:
                     _put(connection, _registered(said, record.at_us))
                 case WorkerLost(worker=name, boot=boot, reason=reason):
-                    view = _decoder.decode(connection.execute(_ONE, (name,)).fetchone()[0])
+                    view = _decoder.decode(connection.execute(_ONE, (name,)).fetchall()[0][0])
                     if view.boot == boot:
                         view.lost, view.lost_at_us = reason, record.at_us
                         _put(connection, view)

@@ -18,6 +18,7 @@ from projections.jobs import AttemptView, JobView
 from projections.live import LiveState, Status
 from projections.queues import QueueView
 from projections.workers import WorkerView
+from service.protocol import Progress
 from service.tasks.catalog import Model
 
 
@@ -177,9 +178,10 @@ def instant(at_us: int) -> str:
     return text.replace("+00:00", "Z")
 
 
-def job_resource(view: JobView, state: LiveState, progress: Mapping[str, ProgressResource]) -> JobResource:
+def job_resource(view: JobView, state: LiveState, progress: Mapping[str, Progress]) -> JobResource:
     """The job as the API shows it: its view, its rank in live state, its newest progress."""
     live = state.jobs.get(view.id)
+    newest = progress.get(view.id) if view.status == "running" else None
     is_waiting = live is not None and live.status == "queued" and view.status == "queued"
     return JobResource(
         id=view.id,
@@ -188,7 +190,7 @@ def job_resource(view: JobView, state: LiveState, progress: Mapping[str, Progres
         queue=view.queue,
         status=view.status,
         phase=view.phase or None,
-        progress=progress.get(view.id) if view.status == "running" else None,
+        progress=progress_resource(newest) if newest else None,
         rank=state.queues[view.queue].order.rank(live.place) if is_waiting and live else None,
         priority=view.priority,
         submitter=view.submitter,
@@ -203,6 +205,18 @@ def job_resource(view: JobView, state: LiveState, progress: Mapping[str, Progres
         artifacts=[_artifact(artifact) for artifact in view.artifacts],
         facts=view.facts,
         position=view.position,
+    )
+
+
+def progress_resource(progress: Progress) -> ProgressResource:
+    """The progress as the API and the push show it."""
+    percent = 100 * progress.step / progress.steps if progress.steps else 0.0
+    return ProgressResource(
+        phase=progress.phase,
+        step=progress.step,
+        steps=progress.steps,
+        percent=round(percent, 1),
+        message=progress.message,
     )
 
 

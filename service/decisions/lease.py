@@ -27,9 +27,7 @@ def lease(state: LiveState, command: LeaseJob) -> list[Draft]:
         raise NotLeasable(command.job, f"it is {job.status}")
     if state.queues[job.queue].is_paused:
         raise NotLeasable(command.job, f"queue {job.queue} is paused")
-    event = JobLeased(
-        attempt=job.attempt + 1, worker=command.worker, boot=command.boot, lease_s=command.lease_s
-    )
+    event = JobLeased(attempt=job.attempt + 1, worker=command.worker, boot=command.boot, lease_s=command.lease_s)
     return [Draft(stream=f"job/{job.id}", event=event)]
 
 

@@ -27,9 +27,9 @@ def holding(state: LiveState, job: str, attempt: int, token: int) -> LiveJob:
 
 
 def is_repeat(records: Sequence[Record], attempt: int, token: int) -> bool:
-    """Whether the job already ended by the very attempt that reports: its first report was lost on the way back."""
-    leases = [r for r in records if isinstance(r.event, JobLeased)]
-    if not leases or (leases[-1].event.attempt, leases[-1].position) != (attempt, token):
+    """Whether the very attempt that reports has ended the job already: its answer was lost on the way back."""
+    leases = [(r.event.attempt, r.position) for r in records if isinstance(r.event, JobLeased)]
+    if not leases or leases[-1] != (attempt, token):
         return False
     last = records[-1].event
     return isinstance(last, JobCompleted | JobFailed | JobCancelled) and last.attempt == attempt

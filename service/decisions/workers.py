@@ -18,9 +18,11 @@ def register(state: LiveState, command: RegisterWorker) -> list[Draft]:
     """
     drafts = [_registration(state, command)] if _is_news(state, command) else []
     held = {attempt.job: attempt for attempt in command.held}
-    for job in state.attempts_of(command.worker):
-        if not keeps(job, held.get(job.id)):
-            drafts.append(lost(job, "worker-restarted"))
+    drafts += [
+        lost(job, "worker-restarted")
+        for job in state.attempts_of(command.worker)
+        if not keeps(job, held.get(job.id))
+    ]
     drafts += [
         _adoption(state.jobs[attempt.job], command)
         for attempt in command.held

@@ -50,7 +50,13 @@ MODELS: Mapping[str, Model] = {
             sizes=((512, 512),),
             enlarge=8,
         ),
-        Model(id="pretend", task=Pretend.TASK, title="No model: reports steps, makes nothing", source=None, defaults={}),
+        Model(
+            id="pretend",
+            task=Pretend.TASK,
+            title="No model: reports steps, makes nothing",
+            source=None,
+            defaults={},
+        ),
     )
 }
 """The catalogue. The first model of a task is that task's default."""

@@ -18,5 +18,6 @@ class Pretend(Params, frozen=True, kw_only=True):
     steps: Annotated[int, Meta(ge=0, le=10_000, description="steps to report")] = 1
     step_s: Annotated[float, Meta(ge=0.0, le=60.0, description="seconds a step takes")] = 0.0
     outcome: Annotated[
-        Literal["completed", "failed", "crash"], Meta(description="how it ends; crash ends the process that runs it")
+        Literal["completed", "failed", "crash"],
+        Meta(description="how it ends; crash ends the process that runs it"),
     ] = "completed"

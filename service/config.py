@@ -1,0 +1,29 @@
+"""What can be set: one frozen struct, each field with its unit, range and default. Only web/app.py, web/serve.py
+and the command lines see it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    """The settings of one service."""
+
+    data: Path = Path("safelight-data")
+    """Folder of log, views, artifacts and keys."""
+    host: str = "127.0.0.1"
+    """Address to bind. Another than loopback needs a key in the log first."""
+    port: int = 8787
+    """TCP port, 0 for any free one."""
+    allow_hosts: tuple[str, ...] = ()
+    """Host names a request may be addressed to, besides loopback and `host`."""
+    local_workers: int = 1
+    """How many worker processes to start on this machine; 0 for none."""
+    worker_options: tuple[str, ...] = ()
+    """Further arguments of those workers."""
+    lease_s: float = 30.0
+    """How long a silent worker keeps its jobs, seconds."""
+    beat_s: float = 5.0
+    """How often a worker must be heard, seconds."""

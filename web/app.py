@@ -1,0 +1,157 @@
+"""Starting everything: the handler, the dispatcher, the hub and the routes, in one ASGI app behind the gate."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from service import commands as ask
+from service import protocol as say
+from service.artifacts import ArtifactStore
+from service.auth import check_key, make_key
+from service.config import Config
+from service.dispatch import Dispatcher
+from service.handle import Handler
+from web import (
+    artifacts_api,
+    events_api,
+    health_api,
+    jobs_api,
+    keys_api,
+    openapi,
+    queues_api,
+    worker_socket,
+    workers_api,
+)
+from web.errors import HANDLERS
+from web.gate import Gate, is_loopback
+from web.hub import Hub
+from web.resources import progress_resource
+
+TICK_S = 0.5
+STATIC = Path(__file__).parent / "static"
+
+logger = logging.getLogger("safelight.app")
+
+
+class NeedsKey(Exception):
+    """The service was told to listen beyond this machine, and nobody has a key."""
+
+
+@asynccontextmanager
+async def open_app(config: Config) -> AsyncIterator[Gate]:
+    """The whole service as an ASGI app, ready to answer; closing it finishes what was asked.
+
+    Raises NeedsKey, or LogBusy when another service has the data folder.
+    """
+    handler = Handler(config.data, clock=lambda: time.time_ns() // 1000)
+    try:
+        await _first_start(handler, config)
+        dispatcher = Dispatcher(
+            handler,
+            monotonic=time.monotonic,
+            new_id=lambda: secrets.token_hex(8),
+            lease_s=config.lease_s,
+            beat_s=config.beat_s,
+        )
+        hub = Hub(handler.log, on_previews_wanted=dispatcher.want_previews)
+        dispatcher.tell(_HubAudience(hub))
+        handler.listen(hub.publish)
+        app = Starlette(routes=_routes(), exception_handlers=HANDLERS)
+        app.state.handler, app.state.dispatcher, app.state.hub = handler, dispatcher, hub
+        app.state.artifacts = ArtifactStore(config.data / "artifacts")
+        ticking = asyncio.create_task(_tick(dispatcher))
+        try:
+            yield _gated(app, handler, config)
+        finally:
+            ticking.cancel()
+            await hub.close()
+    finally:
+        await handler.close()
+
+
+async def page(request: Request) -> Response:
+    """The live page."""
+    return FileResponse(STATIC / "index.html", headers={"Cache-Control": "no-cache"})
+
+
+def worker_key_file(config: Config) -> Path:
+    """Where the key of this machine's own workers lies."""
+    return config.data / "keys" / "worker.key"
+
+
+def _routes() -> list[BaseRoute]:
+    modules = (
+        jobs_api, queues_api, workers_api, artifacts_api, events_api, keys_api, health_api, openapi, worker_socket,
+    )  # fmt: skip
+    routes: list[BaseRoute] = [route for module in modules for route in module.ROUTES]
+    return [
+        *routes,
+        Route("/", page, methods=["GET"], include_in_schema=False),
+        Mount("/static", StaticFiles(directory=STATIC)),
+    ]
+
+
+def _gated(app: Starlette, handler: Handler, config: Config) -> Gate:
+    is_local = is_loopback(config.host)
+    hosts = config.allow_hosts if is_local else (config.host, *config.allow_hosts)
+    return Gate(app, hosts=hosts, keys=lambda: handler.state.keys, needs_key=not is_local)
+
+
+class _HubAudience:
+    """The dispatcher's audience: everybody the hub knows."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+
+    def progress(self, job: str, queue: str, progress: say.Progress) -> None:
+        self._hub.progress(job, queue, progress_resource(progress))
+
+    def preview(self, job: str, queue: str, preview: say.Preview) -> None:
+        self._hub.preview(job, queue, preview.step, preview.media_type, preview.width, preview.height, preview.data)
+
+
+async def _tick(dispatcher: Dispatcher) -> None:
+    while True:
+        await asyncio.sleep(TICK_S)
+        try:
+            dispatcher.tick()
+        except Exception:
+            logger.exception("a sweep failed; the next one tries again")
+
+
+async def _first_start(handler: Handler, config: Config) -> None:
+    """What every data folder has: the default queue, and a key for this machine's own workers."""
+    await handler.ask(ask.CreateQueue(queue="default"), actor="system", cause="start")
+    await _make_worker_key(handler, worker_key_file(config))
+    if not is_loopback(config.host) and not any(set(k.scopes) - {"worker"} for k in handler.state.keys.values()):
+        raise NeedsKey(
+            f"--host {config.host} lets other machines in, and no key exists; start on 127.0.0.1, "
+            "run `safelight keys create NAME --scope admin`, then start again"
+        )
+
+
+async def _make_worker_key(handler: Handler, path: Path) -> None:
+    if path.exists() and check_key(path.read_text().strip(), handler.state.keys) is not None:
+        return
+    text, key, digest = make_key(secrets.token_bytes(38))
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    command = ask.CreateKey(key=key, name="local workers", scopes=("worker",), secret_digest=digest)
+    await handler.ask(command, actor="system", cause="start")

@@ -1,0 +1,95 @@
+"""Reading a request safely: JSON bodies with a size and type, query parameters with bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from projections.jobs import JobView
+from service.auth import Caller
+from service.dispatch import Dispatcher
+from service.handle import Handler
+from web.errors import Problem
+from web.resources import JobResource, job_resource
+
+MAX_JSON_BYTES = 1 << 20
+
+T = TypeVar("T")
+
+
+def handler_of(request: Request) -> Handler:
+    """The open log and views of the service that answers."""
+    return request.app.state.handler  # type: ignore[no-any-return]
+
+
+def caller_of(request: Request) -> Caller:
+    """Who asks, as the gate found out."""
+    return request.scope["safelight.caller"]  # type: ignore[no-any-return]
+
+
+def cause_of(request: Request) -> str:
+    """The id of this request, which its events name as their cause."""
+    return request.scope["safelight.request"]  # type: ignore[no-any-return]
+
+
+async def body_as(request: Request, kind: type[T]) -> T:
+    """The JSON body as `kind`. Raises a Problem for another content type, bad JSON or a field out of place."""
+    check_json_type(request)
+    raw = await request.body()
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except msgspec.ValidationError as error:
+        _, _, path = str(error).partition(" - at `$")
+        raise Problem(422, "invalid-field", str(error), field=path.strip("`.")) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Problem(400, "bad-json", f"the body is no JSON document ({error}); send one object") from None
+
+
+def check_json_type(request: Request) -> None:
+    """Raise a Problem unless the body is declared to be plain JSON."""
+    declared = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if declared != "application/json":
+        detail = f"content type {declared[:80]!r} is not accepted; send application/json"
+        raise Problem(415, "unsupported-media-type", detail)
+    if "content-encoding" in request.headers:
+        raise Problem(415, "unsupported-media-type", "an encoded body is not accepted; send it as it is")
+
+
+def integer(request: Request, name: str, default: int, low: int, high: int) -> int:
+    """A query parameter as an integer from `low` to `high`."""
+    text = request.query_params.get(name)
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) <= 16 and low <= int(text) <= high):
+        raise Problem(
+            422, "invalid-field", f"{name} {text[:40]!r} is not accepted: use {low} to {high}", field=name
+        )
+    return int(text)
+
+
+def choice(request: Request, name: str, default: str, allowed: Sequence[str]) -> str:
+    """A query parameter that is one of a few words."""
+    text = request.query_params.get(name, default)
+    if text not in allowed:
+        raise Problem(
+            422,
+            "invalid-field",
+            f"{name} {text[:40]!r} is not accepted: use {', '.join(allowed)}",
+            field=name,
+        )
+    return text
+
+
+def json_response(content: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """`content` as JSON."""
+    return Response(msgspec.json.encode(content), status, headers=headers, media_type="application/json")
+
+
+def shown_job(request: Request, view: JobView) -> JobResource:
+    """The job as the API shows it now."""
+    dispatcher: Dispatcher = request.app.state.dispatcher
+    return job_resource(view, handler_of(request).state, dispatcher.progress)

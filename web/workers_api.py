@@ -1,0 +1,63 @@
+"""Workers, models and tasks over HTTP: who is here and what can be generated."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from projections.workers import all_workers
+from service.dispatch import Dispatcher
+from service.handle import Handler
+from service.tasks.catalog import MODELS, TASKS
+from web.requests import handler_of, json_response
+from web.resources import ModelList, WorkerList, WorkerResource, model_resource, worker_resource
+
+
+def workers(handler: Handler, dispatcher: Dispatcher) -> list[WorkerResource]:
+    """Every worker ever registered."""
+    views = all_workers(handler.views.reader())
+    return [worker_resource(view, handler.state, dispatcher.connected) for view in views]
+
+
+async def index(request: Request) -> Response:
+    """Every worker."""
+    return json_response(WorkerList(workers=workers(handler_of(request), request.app.state.dispatcher)))
+
+
+async def models(request: Request) -> Response:
+    """The catalogue, and which of it a connected worker can run now."""
+    state, connected = handler_of(request).state, request.app.state.dispatcher.connected
+    runnable = {
+        (task, model)
+        for worker in state.workers.values()
+        if worker.name in connected
+        for task, ids in worker.models.items()
+        for model in ids
+    }
+    listed = [model_resource(m, is_available=(m.task, m.id) in runnable) for m in MODELS.values()]
+    return json_response(ModelList(models=listed))
+
+
+async def tasks(request: Request) -> Response:
+    """Every task with the JSON Schema of its params."""
+    return json_response({"tasks": [{"name": name, "schema": task_schema(name)} for name in TASKS]})
+
+
+def task_schema(task: str) -> dict[str, Any]:
+    """The JSON Schema of a task's params; what the model's defaults fill in is not required."""
+    schema = msgspec.json.schema(TASKS[task])
+    definition: dict[str, Any] = schema["$defs"][TASKS[task].__name__]
+    filled = {"seed"} | {name for m in MODELS.values() if m.task == task for name in m.defaults}
+    definition["required"] = [name for name in definition.get("required", []) if name not in filled]
+    return definition
+
+
+ROUTES = [
+    Route("/v1/workers", index, methods=["GET"]),
+    Route("/v1/models", models, methods=["GET"]),
+    Route("/v1/tasks", tasks, methods=["GET"]),
+]
