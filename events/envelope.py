@@ -75,7 +75,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def encode(event: AnyEvent) -> bytes:
-    """The event as JSON with sorted keys: equal events have equal bytes."""
+    """The event as JSON, fields in declared order and dict keys sorted: equal events have equal bytes."""
     return _ENCODER.encode(event)
 
 

@@ -24,6 +24,7 @@ from events.envelope import SALT_BYTES, Draft, Record, decode, encode, leaf_hash
 from events.ids import RANDOM_BYTES, uuid7
 from events.log import Decision, Listener, LogBroken, LogClosed, LogFull, Request, State
 from events.sqlite_file import hold_alone, prepare
+from events.sqlite_readers import Readers
 
 MAX_GROUP = 256
 """Decisions in one commit: beyond it the loss of latency outgrows the fsync saved (docs/performance.md)."""
@@ -89,7 +90,7 @@ class SqliteLog(Generic[State]):
         self._writer = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
         for pragma in ("synchronous = FULL", "trusted_schema = OFF", "cell_size_check = ON", "mmap_size = 0"):
             self._writer.execute(f"PRAGMA {pragma}")
-        self._readers = threading.local()
+        self._readers = Readers(path)
         self.log_id: str = _one(self._writer, _LOG_ID)[0]
         newest: tuple[int, int] = _one(self._writer, _NEWEST) or (0, 0)
         self._head, self._last_at_us = newest
@@ -119,15 +120,15 @@ class SqliteLog(Generic[State]):
 
     def read(self, after: int, limit: int) -> list[Record]:
         """Up to `limit` records with a position above `after`, in order."""
-        return [_record(row) for row in self._reader().execute(_PAGE_AFTER, (after, limit)).fetchall()]
+        return [_record(row) for row in self._readers.get().execute(_PAGE_AFTER, (after, limit)).fetchall()]
 
     def read_stream(self, name: str) -> list[Record]:
         """Every durable record of one stream, oldest first."""
-        return [_record(row) for row in self._reader().execute(_OF_STREAM, (name,)).fetchall()]
+        return [_record(row) for row in self._readers.get().execute(_OF_STREAM, (name,)).fetchall()]
 
     def leaf(self, position: int) -> bytes | None:
         """The leaf hash of the record at `position`; None when there is no such record."""
-        row = _one(self._reader(), _LEAF, position)
+        row = _one(self._readers.get(), _LEAF, position)
         return bytes(row[0]) if row else None
 
     def close(self) -> None:
@@ -137,6 +138,7 @@ class SqliteLog(Generic[State]):
                 self._refusal = LogClosed("the log is closed; the service is shutting down, ask again later")
             self._waiting.put(None)
         self._thread.join()
+        self._readers.close()
         self._writer.close()
         os.close(self._hold)
 
@@ -249,16 +251,6 @@ class SqliteLog(Generic[State]):
             for row in self._writer.execute(_PAGE_AFTER, (state.position, PAGE)).fetchall():
                 state.apply(_record(row))
         return state
-
-    def _reader(self) -> apsw.Connection:
-        """This thread's own read-only connection."""
-        connection: apsw.Connection | None = getattr(self._readers, "connection", None)
-        if connection is None:
-            connection = apsw.Connection(str(self._path), flags=apsw.SQLITE_OPEN_READONLY)
-            connection.set_busy_timeout(5_000)
-            connection.execute("PRAGMA query_only = ON")
-            self._readers.connection = connection
-        return connection
 
 
 class _SqliteTransaction(Generic[State]):

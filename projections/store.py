@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ import msgspec
 
 from events.envelope import Record
 from events.log import Log
+from events.sqlite_readers import Readers
 from projections.artifacts import ArtifactsProjection
 from projections.jobs import JobsProjection
 from projections.projection import Projection
@@ -65,7 +65,7 @@ class ViewStore:
         """Open the views of `log`, rebuilt if they do not fit it, caught up to its head."""
         self._path = path
         self._projections = list(projections) if projections is not None else all_projections()
-        self._readers = threading.local()
+        self._readers = Readers(path)
         if not _fits(path, log, self._projections):
             logger.info("building views from the log, %d records", log.head())
             _build(path, log, self._projections)
@@ -86,16 +86,11 @@ class ViewStore:
 
     def reader(self) -> apsw.Connection:
         """This thread's own read-only connection."""
-        connection: apsw.Connection | None = getattr(self._readers, "connection", None)
-        if connection is None:
-            connection = apsw.Connection(str(self._path), flags=apsw.SQLITE_OPEN_READONLY)
-            connection.set_busy_timeout(5_000)
-            connection.execute("PRAGMA query_only = ON")
-            self._readers.connection = connection
-        return connection
+        return self._readers.get()
 
     def close(self) -> None:
-        """Let go of the writing connection."""
+        """Let go of the file."""
+        self._readers.close()
         self._writer.close()
 
 
