@@ -46,7 +46,7 @@ class WorkersProjection:
                 case WorkerRegistered() as said:
                     _put(connection, _registered(said, record.at_us))
                 case WorkerLost(worker=name, boot=boot, reason=reason):
-                    view = _decoder.decode(connection.execute(_ONE, (name,)).fetchall()[0][0])
+                    view = _view(connection, name)
                     if view.boot == boot:
                         view.lost, view.lost_at_us = reason, record.at_us
                         _put(connection, view)
@@ -58,6 +58,11 @@ class WorkersProjection:
 def all_workers(connection: apsw.Connection) -> list[WorkerView]:
     """Every worker by name."""
     return [_decoder.decode(body) for (body,) in connection.execute(_ALL)]
+
+
+def _view(connection: apsw.Connection, name: str) -> WorkerView:
+    body: bytes = connection.execute(_ONE, (name,)).fetchall()[0][0]  # type: ignore[assignment]
+    return _decoder.decode(body)
 
 
 def _registered(said: WorkerRegistered, at_us: int) -> WorkerView:

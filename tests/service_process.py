@@ -31,7 +31,8 @@ class ServiceProcess:
     def _start(self, port: int) -> None:
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "web.cli", "serve", "--data", str(self.data), "--port", str(port), *self._arguments],
+                [sys.executable, "-m", "web.cli", "serve", "--data", str(self.data), "--port", str(port),
+                 *self._arguments],
                 stdout=log, stderr=log, env={**os.environ, "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"},
             )  # fmt: skip
         self.url = wait_for(self._address, START_S, "the service to say its address", self.log)

@@ -1,4 +1,4 @@
-"""What only the SQLite engine promises: its file, its lock, its failures. The rest is tests/conformance/test_log.py."""
+"""What only the SQLite engine promises: its file, its lock, its failures."""
 
 from __future__ import annotations
 

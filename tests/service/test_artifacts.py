@@ -1,0 +1,103 @@
+"""Files kept by content: durable before they exist, and never under a name a client chose."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from service.artifacts import ArtifactRejected, ArtifactStore
+
+pytestmark = pytest.mark.anyio
+PNG = b"\x89PNG\r\n\x1a\n" + b"pixels" * 1000
+DIGEST = hashlib.sha256(PNG).hexdigest()
+
+
+async def chunks(data: bytes, size: int = 1000) -> AsyncIterator[bytes]:
+    for start in range(0, len(data), size):
+        yield data[start : start + size]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ArtifactStore:
+    return ArtifactStore(tmp_path / "artifacts")
+
+
+def files(store: ArtifactStore) -> list[str]:
+    return sorted(path.name for path in store._root.rglob("*") if path.is_file())
+
+
+async def test_what_was_stored_is_found_by_its_digest(store: ArtifactStore) -> None:
+    assert await store.store(DIGEST, "image/png", chunks(PNG)) == len(PNG)
+    path = store.path(DIGEST)
+    assert path is not None
+    assert path.read_bytes() == PNG
+    assert files(store) == [DIGEST]
+
+
+@pytest.mark.parametrize("size", [1, 3, 8, 100_000])
+async def test_how_the_bytes_are_cut_does_not_matter(store: ArtifactStore, size: int) -> None:
+    await store.store(DIGEST, "image/png", chunks(PNG, size))
+    assert store.path(DIGEST) is not None
+
+
+@pytest.mark.parametrize(
+    ("digest", "media_type", "data", "says"),
+    [
+        (DIGEST, "image/png", PNG + b"x", "have digest"),
+        ("0" * 64, "image/png", PNG, "have digest"),
+        (hashlib.sha256(b"<svg>").hexdigest(), "image/png", b"<svg>", "do not begin like"),
+        (DIGEST, "image/svg+xml", PNG, "is not stored; use one of image/png"),
+        ("../../etc/passwd", "image/png", PNG, "64 lower-case hex digits"),
+        (DIGEST.upper(), "image/png", PNG, "64 lower-case hex digits"),
+        (hashlib.sha256(b"").hexdigest(), "image/png", b"", "do not begin like"),
+    ],
+)
+async def test_what_is_not_what_it_says_is_not_stored(
+    store: ArtifactStore, digest: str, media_type: str, data: bytes, says: str
+) -> None:
+    with pytest.raises(ArtifactRejected, match=says):
+        await store.store(digest, media_type, chunks(data))
+    assert files(store) == []
+
+
+@pytest.mark.parametrize("name", ["", "..", "/etc/passwd", "a" * 63, "a" * 65, "incoming", "%2e%2e", "g" * 64])
+def test_only_digests_are_looked_up(store: ArtifactStore, name: str) -> None:
+    assert store.path(name) is None
+
+
+async def test_an_upload_that_breaks_off_leaves_nothing(store: ArtifactStore) -> None:
+    async def broken() -> AsyncIterator[bytes]:
+        yield PNG[:100]
+        raise ConnectionError("gone")
+
+    with pytest.raises(ConnectionError):
+        await store.store(DIGEST, "image/png", broken())
+    assert files(store) == []
+
+
+def test_what_a_killed_service_left_behind_is_removed_at_start(tmp_path: Path) -> None:
+    incoming = tmp_path / "artifacts" / "incoming"
+    incoming.mkdir(parents=True)
+    (incoming / "half").write_bytes(PNG[:10])
+    ArtifactStore(tmp_path / "artifacts")
+    assert list(incoming.iterdir()) == []
+
+
+async def test_file_and_folder_are_synced_before_the_store_says_so(
+    store: ArtifactStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(
+        os, "fsync", lambda fd: (steps.append("sync " + os.readlink(f"/proc/self/fd/{fd}")), fsync(fd))
+    )
+    monkeypatch.setattr(os, "replace", lambda a, b: (steps.append("rename"), replace(a, b)))
+    await store.store(DIGEST, "image/png", chunks(PNG))
+    assert "incoming" in steps[0]
+    assert steps[1] == "rename"
+    assert steps[2].endswith(f"/{DIGEST[:2]}")
+    assert steps[3].endswith("/artifacts")
