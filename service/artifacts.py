@@ -80,7 +80,7 @@ async def _receive(file: BinaryIO, digest: str, magic: bytes, chunks: AsyncItera
         size += len(chunk)
         if size > MAX_BYTES:
             raise ArtifactRejected(f"more than {MAX_BYTES} bytes are not stored; make a smaller file")
-        start = start or chunk[: len(magic)]
+        start = start if len(start) >= len(magic) else (start + chunk)[: len(magic)]
         found.update(chunk)
         file.write(chunk)
     if not start.startswith(magic):

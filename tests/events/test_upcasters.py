@@ -31,7 +31,7 @@ def test_every_stored_sample_is_still_read(sample: Path) -> None:
     name, _, schema = sample.stem.rpartition(".")
     event = decode(name, int(schema), sample.read_bytes())
     assert event.type == name
-    if event.SCHEMA == int(schema):
+    if int(schema) == event.SCHEMA:
         assert encode(event) == sample.read_bytes().strip()
 
 

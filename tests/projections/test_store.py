@@ -11,7 +11,6 @@ import pytest
 from projections.job_queries import find_job
 from projections.jobs import JobsProjection
 from projections.store import Snapshot, ViewStore, all_projections, read_snapshot
-from service import commands as ask
 from tests.history import History
 
 

@@ -1,4 +1,4 @@
-"""Handing out jobs: the real handler and log, a clock the test turns, sessions whose messages are kept in a list."""
+"""Handing out jobs: the real handler and log, a clock the test turns, sessions that keep what they hear."""
 
 from __future__ import annotations
 
@@ -47,6 +47,11 @@ class Floor:
     def status(self, job: str) -> str | None:
         live = self.handler.state.jobs.get(job)
         return live.status if live else None
+
+    async def becomes(self, job: str, status: str) -> None:
+        async with asyncio.timeout(10):
+            while self.status(job) != status:  # noqa: ASYNC110 - what is waited for is the service's own state
+                await asyncio.sleep(0)
 
     def events(self, job: str) -> list[Any]:
         return [r.event for r in self.handler.log.read_stream(f"job/{job}")]
@@ -192,9 +197,7 @@ async def test_a_silent_worker_loses_its_job_and_a_beat_keeps_it(floor: Floor) -
     floor.now += 31
     floor.dispatcher.tick()
     assert (await peer.hears(say.Refused)).retry
-    async with asyncio.timeout(10):
-        while floor.status("j") != "queued":
-            await asyncio.sleep(0)
+    await floor.becomes("j", "queued")
     assert floor.events("j")[-1] == JobRequeued(attempt=1, reason="lease-expired")
 
 
@@ -222,9 +225,7 @@ async def test_a_cut_longer_than_the_lease_is_adopted_while_nobody_else_has_the_
     floor.dispatcher.ended(peer.session)
     floor.now += 60
     floor.dispatcher.tick()
-    async with asyncio.timeout(10):
-        while floor.status("j") != "queued":
-            await asyncio.sleep(0)
+    await floor.becomes("j", "queued")
     held = say.RunningAttempt(job="j", attempt=start.attempt, token=start.token)
     back = await floor.worker(running=(held,))
     (verdict,) = (await back.hears(say.Welcome)).verdicts
@@ -368,8 +369,6 @@ async def test_a_worker_that_never_comes_back_after_a_restart_loses_its_job(tmp_
     second = Floor(tmp_path)
     second.now = 31
     second.dispatcher.tick()
-    async with asyncio.timeout(10):
-        while second.status("j") != "queued":
-            await asyncio.sleep(0)
+    await second.becomes("j", "queued")
     assert "w" not in second.handler.state.workers
     await second.handler.close()

@@ -252,7 +252,7 @@ def test_however_a_cancelled_attempt_ends_the_job_does_not_run_again(history: Hi
 
 def test_what_cannot_be_cancelled_or_retried_says_both_statuses(history: History) -> None:
     history.submit("j")
-    with pytest.raises(no.IllegalTransition, match="is queued and cannot be retried; only .* failed or cancelled"):
+    with pytest.raises(no.IllegalTransition, match=r"is queued and cannot be retried; only .* failed or cancelled"):
         history.ask(ask.RetryJob(job="j"))
     history.ask(complete(history.lease("j")))
     with pytest.raises(no.IllegalTransition, match="is completed and cannot be cancelled"):
