@@ -70,7 +70,7 @@ class ViewStore:
             logger.info("building views from the log, %d records", log.head())
             _build(path, log, self._projections)
         self._writer = _open_writer(path)
-        self.position = _checkpoint(self._writer)
+        self.position = self.position_in(self._writer)
         self.catch_up(log)
 
     def catch_up(self, log: Log[Any]) -> None:
@@ -87,6 +87,11 @@ class ViewStore:
     def reader(self) -> apsw.Connection:
         """This thread's own read-only connection."""
         return self._readers.get()
+
+    def position_in(self, connection: apsw.Connection) -> int:
+        """The position that the views show to whoever reads by `connection`."""
+        position: int = connection.execute(_POSITION).fetchall()[0][0]  # type: ignore[assignment]
+        return position
 
     def close(self) -> None:
         """Let go of the file."""
@@ -145,12 +150,6 @@ def _fits(path: Path, log: Log[Any], projections: Sequence[Projection]) -> bool:
         log_id == log.log_id and (position == 0 or log.leaf(position) == leaf)
         for _, _, log_id, position, leaf in rows
     )
-
-
-def _checkpoint(connection: apsw.Connection) -> int:
-    """The position that every projection has reached."""
-    position: int = connection.execute(_POSITION).fetchall()[0][0]  # type: ignore[assignment]
-    return position
 
 
 def _read_all(path: Path, sql: str) -> list[tuple[Any, ...]]:

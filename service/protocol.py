@@ -97,7 +97,7 @@ class Accept(Message, frozen=True, kw_only=True):
 
 
 class Decline(Message, frozen=True, kw_only=True):
-    """The worker does not take an offer; nothing is charged to the job."""
+    """The worker does not take an offer; nothing is charged to the job, and the credit is there again."""
 
     offer: str
     why: str
@@ -212,7 +212,7 @@ class Start(Message, frozen=True, kw_only=True):
 
 
 class Withdraw(Message, frozen=True, kw_only=True):
-    """The offer no longer stands (cancelled, paused, lapsed): do not compute."""
+    """The offer no longer stands (cancelled, paused, lapsed): do not compute. Its credit is there again."""
 
     offer: str
     why: str

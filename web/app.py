@@ -17,6 +17,7 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from projections.job_queries import find_job
 from service import commands as ask
 from service import protocol as say
 from service.artifacts import ArtifactStore
@@ -66,7 +67,11 @@ async def open_app(config: Config) -> AsyncIterator[Gate]:
             lease_s=config.lease_s,
             beat_s=config.beat_s,
         )
-        hub = Hub(handler.log, on_previews_wanted=dispatcher.want_previews)
+        hub = Hub(
+            handler.log,
+            on_previews_wanted=dispatcher.want_previews,
+            queue_of=lambda job: _queue_of(handler, job),
+        )
         dispatcher.tell(_HubAudience(hub))
         handler.listen(hub.publish)
         app = Starlette(routes=_routes(), exception_handlers=HANDLERS)
@@ -108,6 +113,11 @@ def _gated(app: Starlette, handler: Handler, config: Config) -> Gate:
     is_local = is_loopback(config.host)
     hosts = config.allow_hosts if is_local else (config.host, *config.allow_hosts)
     return Gate(app, hosts=hosts, keys=lambda: handler.state.keys, needs_key=not is_local)
+
+
+def _queue_of(handler: Handler, job: str) -> str | None:
+    view = find_job(handler.views.reader(), job)
+    return view.queue if view is not None else None
 
 
 class _HubAudience:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -112,14 +111,13 @@ _PARAMETER = re.compile(r"\{(\w+)\}")
 
 async def document(request: Request) -> Response:
     """This service's OpenAPI document."""
-    return json_response(openapi(tuple(request.app.routes)))
+    return json_response(openapi(request.app.routes))
 
 
 ROUTES = [Route("/v1/openapi.json", document, methods=["GET"])]
 
 
-@cache
-def openapi(routes: tuple[BaseRoute, ...]) -> dict[str, Any]:
+def openapi(routes: Iterable[BaseRoute]) -> dict[str, Any]:
     """The document for these routes. Raises KeyError for a route that is not declared in OPERATIONS."""
     shapes = {kind for o in OPERATIONS.values() for kind in (o.answer, o.body) if kind is not None} | {Problem}
     ordered = sorted(shapes, key=lambda kind: kind.__name__)

@@ -1,0 +1,84 @@
+"""Which models of the catalogue can run here: their weights are on this machine and their libraries installed.
+
+Looks at folders and package metadata only; nothing heavy is imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+
+from service.tasks.catalog import MODELS, Model
+from service.worker.demo_model import WEIGHTS
+
+LIBRARIES = ("torch", "diffusers", "transformers", "safetensors", "accelerate", "PIL", "numpy")
+INSTALL = "install it with: pip install 'safelight[worker]'"
+REPORTED_VERSIONS = ("safelight", "torch", "diffusers", "transformers")
+
+
+class ModelMissing(Exception):
+    """A model cannot be loaded: its weights or a library are not there. Says what to do, without paths."""
+
+
+def weights_folder(model: Model) -> Path | None:
+    """The folder of a model's weights, whether it exists or not; None for a model that has none."""
+    if model.source is None:
+        return None
+    if model.source == "package:demo_model":
+        return WEIGHTS
+    return Path(model.source)
+
+
+def check(model: Model) -> None:
+    """Raise ModelMissing when `model` cannot be loaded here."""
+    folder = weights_folder(model)
+    if folder is None:
+        return
+    for library in LIBRARIES:
+        if find_spec(library) is None:
+            raise ModelMissing(f"model {model.id} needs the library {library}, which is missing; {INSTALL}")
+    if not (folder / "model_index.json").is_file():
+        raise ModelMissing(
+            f"the weights of model {model.id} are missing: its folder has no model_index.json; "
+            "put a diffusers folder there or correct the catalogue"
+        )
+
+
+def available() -> tuple[str, ...]:
+    """The ids of every model that can be loaded here."""
+    return tuple(model.id for model in MODELS.values() if not _why_not(model))
+
+
+def is_real(name: str) -> bool:
+    """Whether the model has weights, and so needs torch."""
+    return MODELS[name].source is not None
+
+
+def by_task(models: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """The given model ids, grouped by their task."""
+    grouped: dict[str, tuple[str, ...]] = {}
+    for name in models:
+        task = MODELS[name].task
+        grouped[task] = (*grouped.get(task, ()), name)
+    return grouped
+
+
+def versions() -> dict[str, str]:
+    """The installed versions of what a picture depends on; a package that is missing is left out."""
+    found = {}
+    for package in REPORTED_VERSIONS:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _why_not(model: Model) -> str:
+    try:
+        check(model)
+    except ModelMissing as error:
+        return str(error)
+    return ""

@@ -1,0 +1,78 @@
+"""The spool folder: the agent's lock, its journal and the result files the child has written.
+
+One agent a folder. A file that the journal does not know is left over from a crash and is swept at start.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from service.worker.frames import SpooledFile
+
+JOURNAL = "journal.db"
+LOCK = "lock"
+RESULTS = "results"
+
+
+class SpoolTaken(Exception):
+    """Another agent works in the folder; the message names its process id."""
+
+
+class Spool:
+    """A locked spool folder."""
+
+    def __init__(self, folder: Path) -> None:
+        """Create and lock `folder`, readable by its owner only. Raises SpoolTaken or OSError."""
+        (folder / RESULTS).mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.folder = folder
+        self.journal_path = folder / JOURNAL
+        self.results = folder / RESULTS
+        self._lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = os.read(self._lock, 20).decode().strip() or "unknown"
+            os.close(self._lock)
+            raise SpoolTaken(
+                f"the spool folder {folder} is used by the worker with process id {owner}; give another --spool"
+            ) from None
+        os.ftruncate(self._lock, 0)
+        os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+
+    def close(self) -> None:
+        """Unlock the folder."""
+        os.close(self._lock)
+
+    def path(self, file: SpooledFile) -> Path:
+        """Where a result file lies."""
+        return self.results / Path(file.name).name
+
+    def remove(self, files: Iterable[SpooledFile]) -> None:
+        """Delete result files; one that is gone already is as good."""
+        for file in files:
+            self.path(file).unlink(missing_ok=True)
+
+    def sweep(self, known: Iterable[SpooledFile]) -> None:
+        """Delete every result file that is not `known`."""
+        names = {file.name for file in known}
+        for path in self.results.iterdir():
+            if path.name not in names:
+                path.unlink(missing_ok=True)
+
+
+def default_folder(server: str, name_or_device: str) -> Path:
+    """A folder of this user for results on their way to `server`, apart for every server and worker.
+
+    Apart, because another service would find the results stale and have them dropped.
+    """
+    caches = os.environ.get("XDG_CACHE_HOME") or (
+        Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache")
+    )
+    parts = f"{urlsplit(server).netloc}-{name_or_device}"
+    return Path(caches) / "safelight" / "worker" / re.sub(r"[^A-Za-z0-9.-]", "_", parts)

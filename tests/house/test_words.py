@@ -1,0 +1,77 @@
+"""Documentation cannot fall behind: every event, refusal, route, task and flag is named in docs/ or the README."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from events.envelope import TYPES
+from service import refusals
+from service.tasks.catalog import MODELS, TASKS
+from web.errors import STATUS
+from web.openapi import OPERATIONS
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def docs() -> str:
+    return "\n".join(path.read_text() for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+
+
+def all_refusals() -> list[type[refusals.Refusal]]:
+    return [k for k in vars(refusals).values() if isinstance(k, type) and issubclass(k, refusals.Refusal)][1:]
+
+
+def test_every_refusal_has_one_status_and_a_kind_of_its_own() -> None:
+    kinds = [refusal.kind for refusal in all_refusals()]
+    assert set(STATUS) == set(all_refusals())
+    assert len(set(kinds)) == len(kinds)
+
+
+def test_every_event_type_is_documented(docs: str) -> None:
+    assert [name for name in TYPES if f"`{name}`" not in docs] == []
+
+
+def test_every_refusal_is_documented(docs: str) -> None:
+    assert [r.kind for r in all_refusals() if f"`{r.kind}`" not in docs] == []
+
+
+def test_every_route_is_documented(docs: str) -> None:
+    assert [f"{method} {path}" for method, path in OPERATIONS if f"{method} {path}" not in docs] == []
+
+
+def test_every_task_and_model_is_documented(docs: str) -> None:
+    assert [name for name in [*TASKS, *MODELS] if f"`{name}`" not in docs] == []
+
+
+def commands(
+    command: click.Command, words: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """Every command below `command`, with the words that call it."""
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            below = command.get_command(context, name)
+            assert below is not None
+            yield from commands(below, (*words, name))
+    else:
+        yield words, command
+
+
+def test_every_command_and_flag_is_documented(docs: str) -> None:
+    from web.cli import main
+
+    missing = []
+    for words, command in commands(main):
+        if f"safelight {' '.join(words)}" not in docs:
+            missing.append(" ".join(words))
+        missing += [
+            f"{' '.join(words)} {option.opts[-1]}"
+            for option in command.params
+            if isinstance(option, click.Option) and not any(flag in docs for flag in option.opts)
+        ]
+    assert missing == []
