@@ -1,7 +1,7 @@
 """From latents to a small passing picture, by a linear map: a tenth of a millisecond where decoding takes many.
 
 A model folder may bring the map as `preview.json`: {"matrix": [[r, g, b] for each channel], "bias": [r, g, b]},
-applied to the latents as the denoiser sees them (scaled), giving RGB in -1..1 as its autoencoder does.
+applied to the latents as the denoiser sees them (scaled), giving RGB in 0..1.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def picture(latents: NDArray[Any], colours: LatentMap | None) -> NDArray[np.uint
     cells = np.moveaxis(latents.astype(np.float32), 0, -1)  # (height, width, channels)
     if colours is not None and len(colours.matrix) == cells.shape[-1]:
         rgb = cells @ np.asarray(colours.matrix, np.float32) + np.asarray(colours.bias, np.float32)
-        return _bytes((rgb + 1) / 2)
+        return _bytes(rgb)
     rgb = np.resize(cells[..., :3], (*cells.shape[:2], 3)) if cells.shape[-1] < 3 else cells[..., :3]
     low, high = rgb.min(), rgb.max()
     return _bytes((rgb - low) / max(float(high - low), 1e-6))

@@ -34,9 +34,7 @@ class Inside:
         self.reached: list[Any] = []
         self.body = b""
 
-    async def __call__(
-        self, scope: Any, receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]
-    ) -> None:
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         self.reached.append(scope)
         if scope["type"] == "http":
             more = True

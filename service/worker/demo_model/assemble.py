@@ -10,11 +10,11 @@ import json
 import random
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderTiny, StableDiffusionPipeline
-from torch import Tensor
 from transformers import CLIPTokenizer
 
 from service.worker.demo_model import WEIGHTS
@@ -23,6 +23,8 @@ from service.worker.demo_model.latents import CELL_PX
 from service.worker.demo_model.shapes import draw_scenes
 from service.worker.demo_model.train_denoiser import build_scheduler, build_text_encoder, build_unet
 from service.worker.demo_model.training import Batch, learned_parameters, load_averages
+
+Preview = dict[str, Any]  # matrix: channels rows of red, green, blue; bias: red, green, blue
 
 # save_pretrained writes where a part was loaded from, which is a path of the training machine.
 _MACHINE_KEYS = ("_name_or_path", "name_or_path", "local_files_only", "is_local")
@@ -63,20 +65,20 @@ def assemble(scratch: Path) -> StableDiffusionPipeline:
     )
 
 
-@torch.no_grad()
-def fit_preview(autoencoder: AutoencoderTiny) -> tuple[dict[str, list], float]:
+def fit_preview(autoencoder: AutoencoderTiny) -> tuple[Preview, float]:
     """The least-squares linear map from scaled latents to a cell's mean colour 0..1, and its rms error."""
     batch = Batch(draw_scenes(1024, random.Random(0)), torch.Generator().manual_seed(0))
-    latents = autoencoder.encode(batch.pictures * 2 - 1).latents * autoencoder.config.scaling_factor
+    with torch.no_grad():
+        latents = autoencoder.encode(batch.pictures * 2 - 1).latents * autoencoder.config.scaling_factor
     inputs = F.pad(latents.permute(0, 2, 3, 1).flatten(0, 2), (0, 1), value=1.0)  # (cells, channels + 1)
     colours = F.avg_pool2d(batch.pictures, CELL_PX).permute(0, 2, 3, 1).flatten(0, 2)  # (cells, 3)
-    solution: Tensor = torch.linalg.lstsq(inputs, colours).solution  # (channels + 1, 3)
+    solution = torch.linalg.lstsq(inputs, colours).solution  # (channels + 1, 3)
     error = (inputs @ solution - colours).square().mean().sqrt().item()
     rounded = [[round(value, 4) for value in row] for row in solution.tolist()]
     return {"matrix": rounded[:-1], "bias": rounded[-1]}, error
 
 
-def write(pipeline: StableDiffusionPipeline, preview: dict[str, list], folder: Path) -> None:
+def write(pipeline: StableDiffusionPipeline, preview: Preview, folder: Path) -> None:
     """Replaces the folder by the pipeline in half precision; a reader sees the old or the new one, whole."""
     fresh, stale = folder.with_name(folder.name + ".new"), folder.with_name(folder.name + ".old")
     pipeline.to(torch.float16).save_pretrained(fresh)

@@ -51,23 +51,28 @@ def build_autoencoder() -> AutoencoderTiny:
     return autoencoder
 
 
-@torch.no_grad()
 def _start_as_mixer(layers: nn.Sequential) -> None:
     """Sets the kept channels: colours copied, the border interpolated, and mixed in the last block."""
     first, *rising, last = [layer for layer in layers if isinstance(layer, nn.Conv2d)]
     *blocks, mixer = [layer.conv for layer in layers if hasattr(layer, "conv")]
-    _read_latents(first)
-    for convolution in rising:
-        _clear(convolution, _KEPT)
-        _copy(convolution, slice(3, _KEPT), slice(3, _KEPT))
-        tent = torch.tensor([1.0, 2.0, 1.0]) / 4  # makes of a nearest upsampling a linear one
-        convolution.weight[_BORDER, _BORDER] = torch.outer(tent, tent)
-    for block in blocks:
-        _clear(block[4], _KEPT)
-    _mix(mixer)
-    last.weight *= 0.1
-    _clear(last, 3)
-    _copy(last, _OUT, _OUT)
+    with torch.no_grad():
+        _read_latents(first)
+        for convolution in rising:
+            _interpolate(convolution)
+        for block in blocks:
+            _clear(block[4], _KEPT)
+        _mix(mixer)
+        last.weight *= 0.1
+        _clear(last, 3)
+        _copy(last, _OUT, _OUT)
+
+
+def _interpolate(convolution: nn.Conv2d) -> None:
+    """After the nearest upsampling, a tent makes the border's linear; colours are the same everywhere."""
+    _clear(convolution, _KEPT)
+    _copy(convolution, slice(3, _KEPT), slice(3, _KEPT))
+    tent = torch.tensor([1.0, 2.0, 1.0]) / 4
+    convolution.weight[_BORDER, _BORDER] = torch.outer(tent, tent)
 
 
 def _read_latents(first: nn.Conv2d) -> None:

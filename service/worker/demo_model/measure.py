@@ -86,10 +86,10 @@ def generate(
     return torch.cat(parts)
 
 
-@torch.no_grad()
 def reconstruct(pipeline: StableDiffusionPipeline, pictures: Tensor) -> Tensor:
-    """Pictures sent through the encoder and the decoder: the ceiling of what a perfect denoiser could do."""
-    made = [pipeline.vae(part * 2 - 1).sample / 2 + 0.5 for part in pictures.split(BATCH)]
+    """Pictures sent through the encoder and the decoder: (batch, 3, 64, 64) 0..1."""
+    with torch.no_grad():
+        made = [pipeline.vae(part * 2 - 1).sample / 2 + 0.5 for part in pictures.split(BATCH)]
     return torch.cat(made).clamp(0, 1)
 
 

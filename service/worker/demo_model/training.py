@@ -40,7 +40,7 @@ class Run:
         self.step = 0
         self.mean_loss = 0.0  # over about the last 100 steps
         self.checkpoint = checkpoint
-        self.optimizer = torch.optim.AdamW(weights, lr=rate, betas=(0.9, 0.99), weight_decay=1e-3)
+        self.optimizer = torch.optim.AdamW(weights, lr=rate, betas=(0.9, 0.99), weight_decay=1e-3, fused=True)
         self.averages = [weight.detach().clone() for weight in weights]
         self.rng = random.Random(seed)
         self.generator = torch.Generator().manual_seed(seed)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import inspect
+import warnings
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,8 @@ def _settle_libraries(threads: int) -> None:
     """Quiet, and as reproducible as the kernels allow."""
     diffusers.utils.logging.set_verbosity_error()
     transformers.utils.logging.set_verbosity_error()
+    # torch_dtype is what every supported diffusers knows; from 0.42 on it warns that it will become dtype
+    warnings.filterwarnings("ignore", message=".*torch_dtype", category=FutureWarning)
     if threads:
         torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True, warn_only=True)

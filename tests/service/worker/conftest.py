@@ -22,8 +22,10 @@ class Worker:
         self.log = spool.with_suffix(".log")
         self._output = self.log.open("a")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "service.worker.cli"]
-            + ["--server", url, "--spool", str(spool), "--key", "test-key", *options],
+            [
+                *(sys.executable, "-m", "service.worker.cli"),
+                *("--server", url, "--spool", str(spool), "--key", "test-key", *options),
+            ],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=self._output,

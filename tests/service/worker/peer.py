@@ -22,7 +22,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from service import protocol as say
 
-PATIENCE_S = 20.0  # only a failing test waits so long
+PATIENCE_S = 60.0  # only a failing test waits so long
 M = TypeVar("M")
 
 
@@ -138,9 +138,7 @@ class Peer:
 
     def talk(self, number: int = 1) -> Talk:
         """The session `number`, from 1; waits until it has begun."""
-        return self.wait(
-            lambda: self.talks[number - 1] if len(self.talks) >= number else None, f"session {number}"
-        )
+        return self.wait(lambda: self.talks[number - 1] if len(self.talks) >= number else None, f"session {number}")
 
     def wait(self, find: Callable[[], M | None], what: str) -> M:
         """The first thing `find` gives that is not None; asks again whenever something was received."""

@@ -172,9 +172,7 @@ def test_a_refusal_for_now_is_tried_again(peer: Peer, start_worker: StartWorker)
     assert peer.talk(2).hello.boot == peer.talk(1).hello.boot
 
 
-def test_an_unreachable_service_is_named_in_the_log_and_tried_again(
-    peer: Peer, start_worker: StartWorker
-) -> None:
+def test_an_unreachable_service_is_named_in_the_log_and_tried_again(peer: Peer, start_worker: StartWorker) -> None:
     url = "http://127.0.0.1:9"  # the discard port: nobody listens
     worker = start_worker(url=url)
     peer.wait(lambda: f"no session with {url}" in worker.words or None, "the words")
@@ -224,9 +222,7 @@ def test_the_end_of_stdin_ends_a_worker_that_has_a_parent(peer: Peer, start_work
     assert worker.process.wait(10) == 0
 
 
-def test_a_second_worker_on_a_spool_names_the_first(
-    peer: Peer, start_worker: StartWorker, tmp_path: Path
-) -> None:
+def test_a_second_worker_on_a_spool_names_the_first(peer: Peer, start_worker: StartWorker, tmp_path: Path) -> None:
     worker = start_worker()
     peer.talk()
     second = start_worker()

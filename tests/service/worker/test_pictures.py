@@ -142,9 +142,7 @@ def test_a_stale_upload_is_dropped(studio: tuple[Peer, Worker], talk: Talk) -> N
     assert _is_empty(peer, worker)
 
 
-def test_an_upload_that_is_refused_for_good_fails_the_job(
-    studio: tuple[Peer, Worker], talk: Talk
-) -> None:
+def test_an_upload_that_is_refused_for_good_fails_the_job(studio: tuple[Peer, Worker], talk: Talk) -> None:
     peer, worker = studio
     peer.upload_statuses = [413]
     talk.draw("large", prompt=RED_ON_BLUE, steps=4)

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from service.tasks.catalog import MODELS
+from service.worker.models import ModelMissing, available, by_task, check, is_real, versions
+
+
+def test_every_model_of_the_catalogue_can_run_here() -> None:
+    assert set(available()) == set(MODELS)
+
+
+def test_models_are_grouped_by_task() -> None:
+    assert by_task(["demo", "pretend"]) == {"text-to-image": ("demo",), "pretend": ("pretend",)}
+
+
+def test_a_folder_without_weights_is_missing_without_telling_its_path(tmp_path: Path) -> None:
+    model = msgspec.structs.replace(MODELS["demo"], source=str(tmp_path))
+    with pytest.raises(ModelMissing, match=r"no model_index\.json") as raised:
+        check(model)
+    assert str(tmp_path) not in str(raised.value)
+
+
+def test_a_missing_library_is_named_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.worker.models.LIBRARIES", ("no_such_library",))
+    with pytest.raises(ModelMissing, match=r"no_such_library.*pip install 'safelight\[worker\]'"):
+        check(MODELS["demo"])
+    check(MODELS["pretend"])
+
+
+def test_pretend_needs_nothing() -> None:
+    assert [is_real(name) for name in ("demo", "pretend")] == [True, False]
+
+
+def test_versions_name_what_a_picture_depends_on() -> None:
+    assert set(versions()) == {"safelight", "torch", "diffusers", "transformers"}
