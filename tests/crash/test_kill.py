@@ -80,8 +80,8 @@ def remote_worker(service: ServiceProcess, spool: Path, name: str = "remote") ->
     """A worker of its own, as on another machine."""
     with (spool.parent / "worker.log").open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "service.worker.cli", "--server", service.url, "--name", name, "--model", "pretend",
-             "--key-file", str(service.data / "keys" / "worker.key"), "--spool", str(spool)],
+            [sys.executable, "-m", "service.worker.cli", "--server", service.url, "--name", name,
+             "--model", "pretend", "--key-file", str(service.data / "keys" / "worker.key"), "--spool", str(spool)],
             stderr=log, stdout=log,
         )  # fmt: skip
     try:
