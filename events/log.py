@@ -55,19 +55,11 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     cause: str
 
 
-class Log(Protocol[State_co]):
-    """An append-only sequence of records with dense positions."""
+class LogReader(Protocol):
+    """What can be read of a log."""
 
     log_id: str
     """Random identity of this log; a restored copy that diverged must be given another."""
-
-    def decide(self, decision: Decision[State_co], request: Request) -> Future[list[Record]]:
-        """Run `decision` under the lock and append what it returns.
-
-        The future gives the new records (none when the decision wanted none) after they are durable. What
-        the decision raises, the future raises, and nothing is appended. LogFull and LogBroken mean that
-        nothing of this decision was kept.
-        """
 
     def head(self) -> int:
         """The position of the newest durable record, 0 for an empty log."""
@@ -80,6 +72,18 @@ class Log(Protocol[State_co]):
 
     def leaf(self, position: int) -> bytes | None:
         """The leaf hash of the record at `position`; None when there is no such record."""
+
+
+class Log(LogReader, Protocol[State_co]):
+    """An append-only sequence of records with dense positions."""
+
+    def decide(self, decision: Decision[State_co], request: Request) -> Future[list[Record]]:
+        """Run `decision` under the lock and append what it returns.
+
+        The future gives the new records (none when the decision wanted none) after they are durable. What
+        the decision raises, the future raises, and nothing is appended. LogFull and LogBroken mean that
+        nothing of this decision was kept.
+        """
 
     def close(self) -> None:
         """Finish the decisions that wait, then let go of the files. Later decisions are refused."""

@@ -15,16 +15,17 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, Generic
+from typing import Generic
 
 import apsw
 import msgspec
 
-from events.envelope import SALT_BYTES, Draft, Record, decode, encode, leaf_hash, private_digest
+from events.envelope import SALT_BYTES, Draft, Record, encode, leaf_hash, private_digest
 from events.ids import RANDOM_BYTES, uuid7
 from events.log import Decision, Listener, LogBroken, LogClosed, LogFull, Request, State
 from events.sqlite_file import hold_alone, prepare
 from events.sqlite_readers import Readers
+from events.sqlite_rows import LEAF, LOG_ID, NEWEST, OF_ID, OF_STREAM, PAGE_AFTER, one, record_of
 
 MAX_GROUP = 256
 """Decisions in one commit: beyond it the loss of latency outgrows the fsync saved (docs/performance.md)."""
@@ -32,22 +33,12 @@ MAX_GROUP = 256
 PAGE = 5_000
 """Records read at once while catching up."""
 
-_NEWEST = "SELECT position, at_us FROM log ORDER BY position DESC LIMIT 1"
-_LOG_ID = "SELECT value FROM meta WHERE name = 'log_id'"
-_LEAF = "SELECT leaf FROM log WHERE position = ?"
 _NEXT_VERSION = "SELECT coalesce(max(version) + 1, 0) FROM log WHERE stream = ?"
 _INSERT = (
     "INSERT INTO log (position, stream, version, event_id, type, schema, at_us, actor, cause, data, "
     "private_digest, leaf) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _INSERT_PRIVATE = "INSERT INTO private (position, salt, body) VALUES (?, ?, ?)"
-_COLUMNS = (
-    "SELECT log.position, stream, version, event_id, type, schema, at_us, actor, cause, data, private_digest, "
-    "body FROM log LEFT JOIN private ON private.position = log.position "
-)
-_PAGE_AFTER = _COLUMNS + "WHERE log.position > ? ORDER BY log.position LIMIT ?"
-_OF_STREAM = _COLUMNS + "WHERE stream = ? ORDER BY version"
-_OF_ID = _COLUMNS + "WHERE event_id = ?"
 
 logger = logging.getLogger("safelight.log")
 
@@ -91,8 +82,8 @@ class SqliteLog(Generic[State]):
         for pragma in ("synchronous = FULL", "trusted_schema = OFF", "cell_size_check = ON", "mmap_size = 0"):
             self._writer.execute(f"PRAGMA {pragma}")
         self._readers = Readers(path)
-        self.log_id: str = _one(self._writer, _LOG_ID)[0]
-        newest: tuple[int, int] = _one(self._writer, _NEWEST) or (0, 0)
+        self.log_id: str = one(self._writer, LOG_ID)[0]
+        newest: tuple[int, int] = one(self._writer, NEWEST) or (0, 0)
         self._head, self._last_at_us = newest
         self.state: State = self._caught_up()
         """State at the head. It belongs to the writer thread: others read it only before they ask anything."""
@@ -120,15 +111,15 @@ class SqliteLog(Generic[State]):
 
     def read(self, after: int, limit: int) -> list[Record]:
         """Up to `limit` records with a position above `after`, in order."""
-        return [_record(row) for row in self._readers.get().execute(_PAGE_AFTER, (after, limit)).fetchall()]
+        return [record_of(row) for row in self._readers.get().execute(PAGE_AFTER, (after, limit)).fetchall()]
 
     def read_stream(self, name: str) -> list[Record]:
         """Every durable record of one stream, oldest first."""
-        return [_record(row) for row in self._readers.get().execute(_OF_STREAM, (name,)).fetchall()]
+        return [record_of(row) for row in self._readers.get().execute(OF_STREAM, (name,)).fetchall()]
 
     def leaf(self, position: int) -> bytes | None:
         """The leaf hash of the record at `position`; None when there is no such record."""
-        row = _one(self._readers.get(), _LEAF, position)
+        row = one(self._readers.get(), LEAF, position)
         return bytes(row[0]) if row else None
 
     def close(self) -> None:
@@ -172,7 +163,7 @@ class SqliteLog(Generic[State]):
         head, last_at_us = self._head, self._last_at_us
         try:
             self._writer.execute("BEGIN IMMEDIATE")
-            outcomes = [(waiting, self._decide_one(waiting)) for waiting in group]
+            outcomes = [(waiting, self._decideone(waiting)) for waiting in group]
             self._writer.execute("COMMIT")
         except apsw.Error as error:
             self._head, self._last_at_us = head, last_at_us
@@ -187,7 +178,7 @@ class SqliteLog(Generic[State]):
             else:
                 waiting.future.set_result(outcome)
 
-    def _decide_one(self, waiting: _Waiting[State]) -> list[Record] | Exception:
+    def _decideone(self, waiting: _Waiting[State]) -> list[Record] | Exception:
         """One decision's records, appended and folded; or what it raised, with nothing appended."""
         at_us = max(self._last_at_us, self._clock())
         try:
@@ -200,9 +191,9 @@ class SqliteLog(Generic[State]):
 
     def _append(self, draft: Draft, request: Request, at_us: int) -> Record:
         if draft.event_id is not None:
-            known = _one(self._writer, _OF_ID, draft.event_id)
+            known = one(self._writer, OF_ID, draft.event_id)
             if known is not None:
-                return _record(known)
+                return record_of(known)
         salt = secrets.token_bytes(SALT_BYTES)
         record = self._recorded(draft, request, at_us, salt)
         data = encode(draft.event)
@@ -221,7 +212,7 @@ class SqliteLog(Generic[State]):
         return Record(
             position=self._head + 1,
             stream=draft.stream,
-            version=_one(self._writer, _NEXT_VERSION, draft.stream)[0],
+            version=one(self._writer, _NEXT_VERSION, draft.stream)[0],
             event_id=draft.event_id or uuid7(at_us, secrets.token_bytes(RANDOM_BYTES)),
             at_us=at_us,
             actor=request.actor,
@@ -248,8 +239,8 @@ class SqliteLog(Generic[State]):
     def _caught_up(self) -> State:
         state = self._restore(self)
         while state.position < self._head:
-            for row in self._writer.execute(_PAGE_AFTER, (state.position, PAGE)).fetchall():
-                state.apply(_record(row))
+            for row in self._writer.execute(PAGE_AFTER, (state.position, PAGE)).fetchall():
+                state.apply(record_of(row))
         return state
 
 
@@ -262,28 +253,7 @@ class _SqliteTransaction(Generic[State]):
         self._connection = connection
 
     def stream(self, name: str) -> list[Record]:
-        return [_record(row) for row in self._connection.execute(_OF_STREAM, (name,)).fetchall()]
-
-
-def _one(connection: apsw.Connection, sql: str, *values: Any) -> Any:
-    """The first row, None when there is none."""
-    return connection.execute(sql, values).fetchone()
-
-
-def _record(row: tuple[Any, ...]) -> Record:
-    position, stream, version, event_id, type_name, schema, at_us, actor, cause, data, digest, body = row
-    return Record(
-        position=position,
-        stream=stream,
-        version=version,
-        event_id=event_id,
-        at_us=at_us,
-        actor=actor,
-        cause=cause,
-        event=decode(type_name, schema, data),
-        private=body,
-        private_digest=digest,
-    )
+        return [record_of(row) for row in self._connection.execute(OF_STREAM, (name,)).fetchall()]
 
 
 def _fail(group: Sequence[_Waiting[State]], error: Exception) -> None:

@@ -17,7 +17,7 @@ import apsw
 import msgspec
 
 from events.envelope import Record
-from events.log import Log
+from events.log import LogReader
 from events.sqlite_readers import Readers
 from projections.artifacts import ArtifactsProjection
 from projections.jobs import JobsProjection
@@ -61,7 +61,7 @@ class Snapshot(msgspec.Struct, frozen=True):
 class ViewStore:
     """The views' file: one writer, any number of readers (one connection a thread)."""
 
-    def __init__(self, path: Path, log: Log[Any], projections: Sequence[Projection] | None = None) -> None:
+    def __init__(self, path: Path, log: LogReader, projections: Sequence[Projection] | None = None) -> None:
         """Open the views of `log`, rebuilt if they do not fit it, caught up to its head."""
         self._path = path
         self._projections = list(projections) if projections is not None else all_projections()
@@ -73,12 +73,12 @@ class ViewStore:
         self.position = self.position_in(self._writer)
         self.catch_up(log)
 
-    def catch_up(self, log: Log[Any]) -> None:
+    def catch_up(self, log: LogReader) -> None:
         """Fold whatever the log has beyond these views."""
         while records := log.read(self.position, PAGE):
             self.apply(log, records)
 
-    def apply(self, log: Log[Any], records: Sequence[Record], snapshot: Snapshot | None = None) -> None:
+    def apply(self, log: LogReader, records: Sequence[Record], snapshot: Snapshot | None = None) -> None:
         """Fold durable records that follow `position`, and keep `snapshot`, in one transaction."""
         assert records[0].position == self.position + 1, f"records from {records[0].position} after {self.position}"
         _apply(self._writer, log, self._projections, records, snapshot)
@@ -99,7 +99,7 @@ class ViewStore:
         self._writer.close()
 
 
-def read_snapshot(path: Path, log: Log[Any]) -> Snapshot | None:
+def read_snapshot(path: Path, log: LogReader) -> Snapshot | None:
     """The newest snapshot of live state beside the views of this very log, if there is one that can be read."""
     if not path.exists():
         return None
@@ -113,7 +113,7 @@ def read_snapshot(path: Path, log: Log[Any]) -> Snapshot | None:
 
 def _apply(
     writer: apsw.Connection,
-    log: Log[Any],
+    log: LogReader,
     projections: Sequence[Projection],
     records: Sequence[Record],
     snapshot: Snapshot | None = None,
@@ -136,7 +136,7 @@ def _apply(
         raise
 
 
-def _fits(path: Path, log: Log[Any], projections: Sequence[Projection]) -> bool:
+def _fits(path: Path, log: LogReader, projections: Sequence[Projection]) -> bool:
     """Whether the file holds these projections, of this very log."""
     if not path.exists():
         return False
@@ -161,7 +161,7 @@ def _read_all(path: Path, sql: str) -> list[tuple[Any, ...]]:
         connection.close()
 
 
-def _build(path: Path, log: Log[Any], projections: Sequence[Projection]) -> None:
+def _build(path: Path, log: LogReader, projections: Sequence[Projection]) -> None:
     """Fold the whole log into a new file, then put it in the place of the old one."""
     fresh = path.with_name(path.name + ".new")
     _unlink(fresh)
@@ -179,7 +179,7 @@ def _build(path: Path, log: Log[Any], projections: Sequence[Projection]) -> None
     os.replace(fresh, path)
 
 
-def _fold_all(writer: apsw.Connection, log: Log[Any], projections: Sequence[Projection]) -> None:
+def _fold_all(writer: apsw.Connection, log: LogReader, projections: Sequence[Projection]) -> None:
     position = 0
     while records := log.read(position, PAGE):
         _apply(writer, log, projections, records)

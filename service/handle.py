@@ -20,7 +20,7 @@ from pathlib import Path
 import msgspec
 
 from events.envelope import Record
-from events.log import Log, Request
+from events.log import LogReader, Request
 from events.sqlite import SqliteLog
 from projections.live import LiveState
 from projections.store import Snapshot, ViewStore, read_snapshot
@@ -96,7 +96,7 @@ class Handler:
 
     # the log's writer thread
 
-    def _restore(self, log: Log[LiveState]) -> LiveState:
+    def _restore(self, log: LogReader) -> LiveState:
         """Live state as of the newest snapshot of this log, or an empty one."""
         snapshot = read_snapshot(self._views_path, log)
         return msgspec.msgpack.decode(snapshot.state, type=LiveState) if snapshot else LiveState()

@@ -49,6 +49,7 @@ _wish = msgspec.json.Decoder(Wish)
 async def events_socket(websocket: WebSocket) -> None:
     """Serve one subscriber until it leaves or the service ends."""
     if SUBPROTOCOL not in websocket.scope["subprotocols"]:
+        await websocket.accept()  # a refused handshake could not say why
         await websocket.close(BAD_SUBPROTOCOL, f"speak {SUBPROTOCOL}")
         return
     await websocket.accept(subprotocol=SUBPROTOCOL)

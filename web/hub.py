@@ -13,12 +13,11 @@ import struct
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
-from typing import Any
 
 import msgspec
 
 from events.envelope import Record
-from events.log import Log
+from events.log import LogReader
 from web.resources import ProgressResource, event_resource
 from web.transport import Sink, binary_frame, text_frame
 
@@ -66,7 +65,7 @@ class Hub:
 
     def __init__(
         self,
-        log: Log[Any],
+        log: LogReader,
         *,
         on_previews_wanted: Callable[[bool], None] = lambda wanted: None,
         queue_of: Callable[[str], str | None] = lambda job: None,
@@ -244,36 +243,24 @@ class Hub:
         if subscriber.cursor < self._ring_after:
             subscriber.catching_up = asyncio.get_running_loop().create_task(self._catch_up(subscriber))
             return
-        self._serve(subscriber, [e for e in self._ring if subscriber.cursor < e.position <= self.position])
-
-    def _serve(self, subscriber: Subscriber, missed: Sequence[Encoded]) -> None:
-        """Send what was missed up to the head, which makes the subscriber live; or leave it all for later."""
-        frame = _frame(missed, subscriber.filter)
-        if frame is not None:
-            if not subscriber.sink.is_writable:
-                return
-            self._write(subscriber, frame)
-            subscriber.marked = self.position
-        subscriber.cursor = self.position
-        subscriber.is_live = True
+        missed = [event for event in self._ring if subscriber.cursor < event.position <= self.position]
+        if self._write_events(subscriber, missed):
+            subscriber.cursor = self.position
+            subscriber.is_live = True
 
     async def _catch_up(self, subscriber: Subscriber) -> None:
         """Read the log in pages while the subscriber has room, until the ring reaches back far enough."""
         try:
-            while subscriber.cursor < self._ring_after:
-                if not subscriber.sink.is_writable:
-                    return  # called again when it is
+            while subscriber.cursor < self._ring_after and subscriber.sink.is_writable:
                 records = await asyncio.to_thread(self._log.read, subscriber.cursor, PAGE)
-                records = [record for record in records if record.position <= self.position]
-                frame = _frame([self._encode(record) for record in records], subscriber.filter)
-                if frame is not None:
-                    if not subscriber.sink.is_writable:
-                        return
-                    self._write(subscriber, frame)
-                subscriber.cursor = subscriber.marked = records[-1].position
+                missed = [self._encode(record) for record in records if record.position <= self.position]
+                if not self._write_events(subscriber, missed):
+                    return  # called again when there is room
+                subscriber.cursor = missed[-1].position
         finally:
             subscriber.catching_up = None
-        self._resume(subscriber)
+        if subscriber.sink.is_writable:
+            self._resume(subscriber)
 
     # small parts
 
@@ -295,6 +282,16 @@ class Hub:
             oldest = self._ring.popleft()
             self._ring_size -= len(oldest.json)
             self._ring_after = oldest.position
+
+    def _write_events(self, subscriber: Subscriber, events: Sequence[Encoded]) -> bool:
+        """Send what the subscriber wants of `events`; False when there is no room for it now."""
+        frame = _frame(events, subscriber.filter)
+        if frame is not None:
+            if not subscriber.sink.is_writable:
+                return False
+            self._write(subscriber, frame)
+            subscriber.marked = events[-1].position
+        return True
 
     def _write(self, subscriber: Subscriber, frame: bytes) -> None:
         subscriber.sink.write(frame)

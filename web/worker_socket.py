@@ -21,6 +21,7 @@ BAD_MESSAGE, BAD_SUBPROTOCOL, HELLO_TIMEOUT = 4400, 4406, 4408
 async def worker_socket(websocket: WebSocket) -> None:
     """Serve one session from hello to its end."""
     if say.SUBPROTOCOL not in websocket.scope["subprotocols"]:
+        await websocket.accept()  # a refused handshake could not say why
         await websocket.close(BAD_SUBPROTOCOL, f"speak {say.SUBPROTOCOL}")
         return
     await websocket.accept(subprotocol=say.SUBPROTOCOL)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 
 import msgspec
-from websockets.exceptions import WebSocketException
+from websockets.exceptions import InvalidStatus, WebSocketException
 
 from service.protocol import PROTOCOL_VERSION, Hello
 from service.worker import frames, models
@@ -244,4 +244,6 @@ class Agent:
 
 
 def _words(error: BaseException) -> str:
+    if isinstance(error, InvalidStatus) and error.response.status_code in (401, 403):
+        return f"it does not accept the key (HTTP {error.response.status_code}); give one with the scope worker"
     return f"{type(error).__name__}: {error}".rstrip(": ")

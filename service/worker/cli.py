@@ -69,7 +69,7 @@ def _models(context: click.Context, option: click.Parameter, value: tuple[str, .
     "--key-file",
     metavar="FILE",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="File with the key on its first line, instead of --key.",
+    help="File with the key on its first line, instead of --key (default: none).",
 )
 @click.option("--name", help="Name of this worker, one for each process; default host name and device.")
 @click.option(

@@ -11,10 +11,9 @@ import logging
 from collections.abc import Mapping
 from typing import Any, Literal, Protocol
 
-import msgspec
-
 from service import protocol as say
 from service.worker import frames
+from service.worker.held import Held, completed, failed, stopped
 from service.worker.journal import Journal, Result
 from service.worker.outbox import Outbox
 from service.worker.spool import Spool
@@ -35,25 +34,6 @@ class Child(Protocol):
 
     def kill(self) -> None:
         """End the child at once."""
-
-
-class Held(msgspec.Struct, kw_only=True, eq=False):
-    """One attempt in hand.
-
-    It is computing in the child, writing (still in the child, the device is free again), delivering (its files
-    are being uploaded), or reported (its last message waits for the acknowledgement). Of an unwanted one
-    nothing is reported any more; it is only waited for until the child has let go.
-    """
-
-    job: str
-    attempt: int
-    token: int
-    stage: Literal["computing", "writing", "delivering", "reported"]
-    step: int = 0
-    step_s: float = 0.0
-    is_wanted: bool = True
-    timer: asyncio.TimerHandle | None = None
-    delivery: asyncio.Task[None] | None = None
 
 
 class Desk:
@@ -102,7 +82,7 @@ class Desk:
     @property
     def is_computing(self) -> bool:
         """Whether the child has an attempt."""
-        return any(_in_child(held) for held in self._hand.values())
+        return any(held.is_in_child for held in self._hand.values())
 
     @property
     def is_idle(self) -> bool:
@@ -115,9 +95,10 @@ class Desk:
         self._outbox.say(say.Drain())
 
     def release(self) -> None:
-        """Hand back what the child has: each stops within a step and is reported as stopped."""
+        """Hand back what the child has, reported as stopped. A result on disk stays, for the next start."""
         for held in list(self._hand.values()):
-            self._stop(held)
+            if held.is_in_child:
+                self._stop(held)
 
     # the session
 
@@ -192,7 +173,7 @@ class Desk:
         held = Held(job=start.job, attempt=start.attempt, token=start.token, stage="computing")
         self._hand[(held.job, held.attempt)] = held
         if offer is None or self._child is None:  # the child died since Accept: nothing was begun
-            self._end(held, _stopped(held))
+            self._end(held, stopped(held))
             return
         self._child.send(
             frames.Begin(
@@ -214,7 +195,7 @@ class Desk:
         if held is None:  # nothing of it is here any more; the service shall not wait for an answer
             held = Held(job=job, attempt=attempt, token=token, stage="computing")
             self._hand[(job, attempt)] = held
-            self._end(held, _stopped(held))
+            self._end(held, stopped(held))
         else:
             self._stop(held)
 
@@ -229,9 +210,9 @@ class Desk:
     def child_died(self, words: str) -> None:
         """The child is gone, and with it what it had: each such attempt failed with these words."""
         self._child = None
-        for held in [held for held in self._hand.values() if _in_child(held)]:
+        for held in [held for held in self._hand.values() if held.is_in_child]:
             if held.is_wanted:
-                self._end(held, _failed(held, "crash", words))
+                self._end(held, failed(held, "crash", words))
             else:
                 self._let_go(held)
         self._settle()
@@ -240,7 +221,7 @@ class Desk:
         """Act on a frame about an attempt."""
         assert not isinstance(frame, frames.Up | frames.Unfit | frames.Loading | frames.Loaded), frame
         held = self._hand.get((frame.job, frame.attempt))
-        if held is None or not _in_child(held) or not held.is_wanted:
+        if held is None or not held.is_in_child or not held.is_wanted:
             self._on_unwanted(frame, held)
         else:
             self._on_frame(frame, held)
@@ -251,7 +232,7 @@ class Desk:
         if isinstance(frame, frames.Finished):
             self._spool.remove(frame.files)
         is_over = isinstance(frame, frames.Freed | frames.Finished | frames.Broke | frames.Halted)
-        if is_over and held is not None and _in_child(held):
+        if is_over and held is not None and held.is_in_child:
             self._let_go(held)
 
     def _on_frame(self, frame: frames.FromChild, held: Held) -> None:
@@ -271,17 +252,19 @@ class Desk:
             case frames.Finished(files=files, facts=facts):
                 self._on_finished(held, Result(files=files, facts=facts, **about))
             case frames.Broke(kind=kind, message=message, detail=detail):
-                self._end(held, _failed(held, kind, message, detail))
+                if kind == "crash":
+                    self._child = None  # it is about to end itself: no credit and no job for it any more
+                self._end(held, failed(held, kind, message, detail))
             case frames.Halted(step=step):
                 held.step = step
-                self._end(held, _stopped(held))
+                self._end(held, stopped(held))
 
     # the end of an attempt
 
     def _on_finished(self, held: Held, result: Result) -> None:
         """The result is on disk: note it, then deliver it. A cancel that comes now comes late and is obeyed."""
         if not result.files:
-            self._end(held, _completed(held, result))
+            self._end(held, completed(held, result))
             return
         self._journal.keep(result)
         held.stage = "delivering"
@@ -302,12 +285,12 @@ class Desk:
                     self._drop(held, "its upload was refused as stale")
                     return
         except UploadRefused as error:
-            self._end(held, _failed(held, "internal", str(error)))
+            self._end(held, failed(held, "internal", str(error)))
         except OSError as error:
             words = f"the result's file cannot be read any more ({error.strerror}); retry the job"
-            self._end(held, _failed(held, "internal", words))
+            self._end(held, failed(held, "internal", words))
         else:
-            self._end(held, _completed(held, result))
+            self._end(held, completed(held, result))
         self._settle()
 
     def _end(self, held: Held, message: say.Reported) -> None:
@@ -323,7 +306,7 @@ class Desk:
         if held.stage == "computing":
             self._halt(held)
         else:
-            self._end(held, _stopped(held))
+            self._end(held, stopped(held))
 
     def _halt(self, held: Held) -> None:
         if held.timer is not None or self._child is None:
@@ -336,7 +319,7 @@ class Desk:
         """The child did not let go of a halted attempt: end the child, and the attempt as if it had obeyed."""
         logger.warning("job %s did not stop in time; ending the process that runs it", held.job)
         if held.is_wanted:
-            self._end(held, _stopped(held))
+            self._end(held, stopped(held))
         else:
             self._let_go(held)
         if self._child is not None:
@@ -392,44 +375,3 @@ class Desk:
         self._previews_wanted = wanted
         if self._child is not None:
             self._child.send(frames.Watch(wanted=wanted))
-
-
-def _in_child(held: Held) -> bool:
-    return held.stage in ("computing", "writing")
-
-
-def _completed(held: Held, result: Result) -> say.Completed:
-    artifacts = tuple(
-        say.Artifact(
-            digest=file.digest,
-            media_type=file.media_type,
-            bytes=file.bytes,
-            width=file.width,
-            height=file.height,
-        )
-        for file in result.files
-    )
-    return say.Completed(
-        number=0,
-        job=held.job,
-        attempt=held.attempt,
-        token=held.token,
-        artifacts=artifacts,
-        facts=result.facts,
-    )
-
-
-def _failed(held: Held, kind: str, message: str, detail: str | None = None) -> say.Failed:
-    return say.Failed(
-        number=0,
-        job=held.job,
-        attempt=held.attempt,
-        token=held.token,
-        kind=kind,
-        message=message,
-        detail=detail,
-    )
-
-
-def _stopped(held: Held) -> say.Stopped:
-    return say.Stopped(number=0, job=held.job, attempt=held.attempt, token=held.token, step=held.step)

@@ -42,7 +42,7 @@ class ModelCache:
     def __init__(self, device: str, threads: int, send: Callable[[FromChild], None]) -> None:
         """`threads` is the number torch computes with on the CPU, 0 for one a core."""
         self._device = device
-        self._threads = threads or os.cpu_count() or 1
+        self._threads = threads or _cores()
         self._send = send
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="loader")
         self._models: dict[str, Future[Any]] = {}
@@ -90,3 +90,8 @@ class ModelCache:
         finally:
             seconds = time.monotonic() - started_at
             self._send(Loaded(model=model.id, seconds=seconds, why_not=why_not))
+
+
+def _cores() -> int:
+    """The cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

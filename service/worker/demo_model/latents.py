@@ -18,9 +18,9 @@ CELLS = PICTURE_PX // CELL_PX
 THUMBNAIL, INK, PAPER, BORDER = slice(0, 3), slice(3, 6), slice(6, 9), slice(9, 10)
 CHANNELS = 10
 
-# The pipeline's scaling_factor. A colour repeated over 256 cells shows through noise that hides any of them.
-# At 1.0 colours were settled in the first three of twenty steps, where training hardly looked: after 1,000
-# batches none of 44 pictures was right. Half the signal moves these decisions to the middle noise levels.
+# The pipeline's scaling_factor. A colour repeated over 256 cells shows through noise that hides any of them:
+# at 1.0 colours were settled in the first three of twenty steps, where training hardly looked. After 1,000
+# batches 23 % of backgrounds and 48 % of places were right; with half the signal and clean_loss, 55 and 84 %.
 SCALING = 0.5
 
 # Both bring a channel's spread to about 1, which the noise schedule and the decoder's soft clamp at 3 expect.

@@ -6,6 +6,7 @@ It keeps no jobs and no rules; what it received is there to be asserted on. Runs
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import threading
 import time
@@ -111,6 +112,7 @@ class Peer:
         self.upload_statuses: list[int] = []  # answers to the next uploads; then 201
         self.upload_status = 201
         self.is_acknowledging = True
+        self.is_open = True  # else the handshake is answered with 403
         self.refusal: say.Refused | None = None
         self.verdict: Callable[[say.RunningAttempt], say.Verdict] = keep
         self.beat_s = 5.0
@@ -151,6 +153,9 @@ class Peer:
         return found
 
     async def _serve(self, websocket: WebSocket) -> None:
+        if not self.is_open:
+            await websocket.close()
+            return
         await websocket.accept(subprotocol=say.SUBPROTOCOL)
         cut = websocket.scope["test.cut"] = asyncio.Event()
         talk = Talk(self, websocket, asyncio.get_running_loop())
@@ -163,7 +168,8 @@ class Peer:
         with self._changed:
             self._changed.notify_all()
         if cut.is_set():
-            await websocket.close(1011)
+            with contextlib.suppress(WebSocketDisconnect):  # the worker may have gone first
+                await websocket.close(1011)
 
     async def _read(self, talk: Talk, websocket: WebSocket) -> None:
         try:

@@ -179,6 +179,14 @@ def test_an_unreachable_service_is_named_in_the_log_and_tried_again(peer: Peer, 
     assert worker.process.poll() is None
 
 
+def test_a_key_that_is_not_accepted_is_told_and_tried_again(peer: Peer, start_worker: StartWorker) -> None:
+    peer.is_open = False
+    worker = start_worker()
+    peer.wait(lambda: "does not accept the key (HTTP 403)" in worker.words or None, "the words")
+    peer.is_open = True
+    assert peer.talk().hello
+
+
 def test_sigterm_lets_a_short_job_finish(peer: Peer, start_worker: StartWorker) -> None:
     worker = start_worker()
     talk = peer.talk()
@@ -209,7 +217,7 @@ def test_a_second_sigterm_ends_the_worker_at_once(peer: Peer, start_worker: Star
     worker.process.send_signal(signal.SIGTERM)
     talk.expect(say.Drain)
     worker.process.send_signal(signal.SIGTERM)
-    assert worker.process.wait(5) == 1
+    assert worker.process.wait(9) == 1
     assert child.wait(5) is None
 
 

@@ -37,7 +37,7 @@ def test_cancel_stops_a_running_job_in_the_middle_of_a_step(peer: Peer, start_wo
     talk.send(say.Cancel(job="j1", attempt=1, token=8))
     stopped = talk.expect(say.Stopped)
     assert (stopped.job, stopped.attempt, stopped.token, stopped.step) == ("j1", 1, 8, 0)
-    assert time.monotonic() - asked_at < 5  # a step takes 60 s, the killing of the child would take 10 s
+    assert time.monotonic() - asked_at < 9  # a step takes 60 s, the killing of the child would take 10 s
 
 
 def test_the_next_job_runs_after_a_cancelled_one(peer: Peer, start_worker: StartWorker) -> None:

@@ -1,0 +1,98 @@
+"""A typed client of our own API, for the command line. Errors say what to do, not what was raised."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import httpx
+import msgspec
+
+from web.resources import EventList, JobList, JobResource, ModelList, QueueList, QueueResource, WorkerList
+
+T = TypeVar("T")
+TIMEOUT_S = 30.0
+
+
+class ClientError(Exception):
+    """The service did not do what was asked; the message is for people."""
+
+
+class Client:
+    """One service, as seen with one key."""
+
+    def __init__(self, url: str, key: str | None) -> None:
+        """Speak to the service at `url`; nothing is sent yet."""
+        self.url = url.rstrip("/")
+        self.headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._http = httpx.Client(base_url=self.url, headers=self.headers, timeout=TIMEOUT_S)
+
+    def submit(self, body: dict[str, Any], idempotency_key: str | None = None) -> JobResource:
+        """Put a job in a queue."""
+        headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
+        return self._ask("POST", "/v1/jobs", JobResource, json=body, headers=headers)
+
+    def job(self, job: str) -> JobResource:
+        """One job; `latest` is the newest."""
+        return self._ask("GET", f"/v1/jobs/{job}", JobResource)
+
+    def jobs(self, **query: Any) -> JobList:
+        """A page of jobs."""
+        return self._ask("GET", "/v1/jobs", JobList, params={k: v for k, v in query.items() if v})
+
+    def events(self, job: str) -> EventList:
+        """The history of one job."""
+        return self._ask("GET", f"/v1/jobs/{job}/events", EventList)
+
+    def act(self, job: str, action: str) -> JobResource:
+        """Cancel or retry a job."""
+        return self._ask("POST", f"/v1/jobs/{job}/{action}", JobResource)
+
+    def queues(self) -> QueueList:
+        """Every queue."""
+        return self._ask("GET", "/v1/queues", QueueList)
+
+    def control(self, queue: str, action: str) -> QueueResource:
+        """Pause or resume a queue."""
+        return self._ask("POST", f"/v1/queues/{queue}/{action}", QueueResource)
+
+    def workers(self) -> WorkerList:
+        """Every worker."""
+        return self._ask("GET", "/v1/workers", WorkerList)
+
+    def models(self) -> ModelList:
+        """The catalogue."""
+        return self._ask("GET", "/v1/models", ModelList)
+
+    def raw(self, method: str, path: str, body: Any = None) -> Any:
+        """Any other route, as plain JSON values."""
+        return self._ask(method, path, object, json=body)
+
+    def download(self, path: str) -> bytes:
+        """The bytes behind a path."""
+        return self._send("GET", path).content
+
+    def _ask(self, method: str, path: str, kind: type[T], **request: Any) -> T:
+        content = self._send(method, path, **request).content
+        return msgspec.json.decode(content or b"null", type=kind)
+
+    def _send(self, method: str, path: str, **request: Any) -> httpx.Response:
+        try:
+            response = self._http.request(method, path, **request)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise ClientError(
+                f"no answer from {self.url} ({error}); start `safelight serve`, or set --url or SAFELIGHT_URL"
+            ) from error
+        if response.is_error:
+            raise ClientError(_words(response))
+        return response
+
+
+def _words(response: httpx.Response) -> str:
+    """The detail of a problem document, or the status where the answer is none."""
+    try:
+        detail = str(response.json()["detail"])
+    except (ValueError, KeyError, TypeError):
+        return f"{response.request.url} answered {response.status_code}; is that a Safelight service?"
+    if response.status_code == 401:
+        return f"{detail} (set --key or SAFELIGHT_KEY)"
+    return detail
