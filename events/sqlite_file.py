@@ -1,59 +1,22 @@
-"""The log's SQLite file before anybody appends: its lock, its place on disk, its schema.
-
-The schema is made by forward-only migrations (sqlite-utils), each recorded in the file. sqlite-utils uses the
-standard library's SQLite, so the file is opened, migrated and closed here, before apsw opens it.
-"""
+"""The log's SQLite file before anybody appends: its lock, its place on disk, whether its schema is today's."""
 
 from __future__ import annotations
 
 import fcntl
 import os
-import uuid
 from pathlib import Path
 
-import sqlite_utils
-from sqlite_utils import Migrations
+import apsw
 
 from events.log import LogBusy, LogError
 
 NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "afs", "ceph"})
 """WAL needs shared memory on one host, and these do not keep POSIX locks honestly."""
 
-migrations = Migrations("safelight-log")
+STEPS = ("m001_log",)
+"""Every migration by name, oldest first (events/sqlite_migrations.py): what an up-to-date file records."""
 
-
-@migrations()  # type: ignore[untyped-decorator]
-def m001_log(db: sqlite_utils.Database) -> None:
-    """The log, its private side rows, and the rules that keep it append-only."""
-    db.executescript(
-        """
-        CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-        CREATE TABLE log (
-            position INTEGER PRIMARY KEY,  -- given by us: dense, in commit order
-            stream TEXT NOT NULL,
-            version INTEGER NOT NULL,
-            event_id TEXT NOT NULL UNIQUE,
-            type TEXT NOT NULL,
-            schema INTEGER NOT NULL,
-            at_us INTEGER NOT NULL,
-            actor TEXT NOT NULL,
-            cause TEXT NOT NULL,
-            data BLOB NOT NULL,            -- JSON
-            private_digest BLOB,           -- SHA-256 of salt and body in `private`
-            leaf BLOB NOT NULL,            -- RFC 6962 leaf hash of the columns above
-            UNIQUE (stream, version)
-        );
-        CREATE TABLE private (position INTEGER PRIMARY KEY REFERENCES log, salt BLOB NOT NULL, body BLOB NOT NULL);
-        CREATE TRIGGER log_is_never_changed BEFORE UPDATE ON log
-            BEGIN SELECT raise(ABORT, 'the log is append-only: a record is never changed'); END;
-        CREATE TRIGGER log_is_never_cut BEFORE DELETE ON log
-            BEGIN SELECT raise(ABORT, 'the log is append-only: a record is never deleted'); END;
-        CREATE TRIGGER log_has_no_gap BEFORE INSERT ON log
-            WHEN new.position != (SELECT coalesce(max(position), 0) + 1 FROM log)
-            BEGIN SELECT raise(ABORT, 'the log is dense: the next position is the head + 1'); END;
-        """
-    )
-    db.execute("INSERT INTO meta VALUES ('log_id', ?)", (str(uuid.uuid4()),))
+_APPLIED = "SELECT name FROM _sqlite_migrations WHERE migration_set = 'safelight-log' ORDER BY rowid"
 
 
 def hold_alone(path: Path) -> int:
@@ -93,9 +56,20 @@ def refuse_network(path: Path, mounts: Path = Path("/proc/mounts")) -> None:
 
 def prepare(path: Path) -> None:
     """Create the file or bring it to today's schema; WAL is set once and stays in the file."""
-    database = sqlite_utils.Database(path)
+    if _is_up_to_date(path):
+        return
+    from events.sqlite_migrations import migrate  # 0.4 s of imports that an ordinary start does not need
+
+    migrate(path)
+
+
+def _is_up_to_date(path: Path) -> bool:
+    if not path.exists():
+        return False
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
     try:
-        database.enable_wal()
-        migrations.apply(database)
+        return tuple(name for (name,) in connection.execute(_APPLIED)) == STEPS
+    except apsw.SQLError:  # no such table
+        return False
     finally:
-        database.close()
+        connection.close()

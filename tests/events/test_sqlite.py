@@ -13,7 +13,7 @@ import pytest
 
 from events.log import LogBusy, LogError, LogFull
 from events.sqlite import SqliteLog
-from events.sqlite_file import migrations, refuse_network
+from events.sqlite_file import STEPS, _is_up_to_date, refuse_network
 from tests.events.counting import ASKED, Counting, submitted
 from tests.service_process import wait_for
 
@@ -109,10 +109,12 @@ def test_no_hot_query_scans_the_log(log: SqliteLog[Counting], sql: str, index: s
 def test_migrations_are_recorded_and_applied_once(tmp_path: Path) -> None:
     import sqlite_utils
 
+    from events.sqlite_migrations import migrations
+
     open_log(tmp_path / "log.db").close()
     open_log(tmp_path / "log.db").close()
     database = sqlite_utils.Database(tmp_path / "log.db")
-    assert [m.name for m in migrations.applied(database)] == ["m001_log"]
+    assert [m.name for m in migrations.applied(database)] == list(STEPS)
     assert migrations.pending(database) == []
 
 
@@ -140,3 +142,10 @@ def test_kill_9_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
         log.close()
         assert positions == list(range(1, len(positions) + 1))
         assert positions[-1] >= newest
+
+
+def test_an_up_to_date_file_is_opened_without_the_migration_library(tmp_path: Path) -> None:
+    path = tmp_path / "log.db"
+    assert not _is_up_to_date(path)
+    open_log(path).close()
+    assert _is_up_to_date(path)

@@ -37,7 +37,7 @@ def main() -> None:
     pictures = generate(pipeline, [describe(scene) for scene in scenes], arguments.steps, arguments.guidance)
     print(f"{len(scenes)} pictures, {(time.process_time() - started) / len(scenes):.3f} CPU s each")
     if arguments.sheet:
-        contact_sheet(pictures[:: arguments.rounds]).save(arguments.sheet, optimize=True)
+        contact_sheet(pictures[:: arguments.rounds], columns=11, scale=2).save(arguments.sheet, optimize=True)
     readings = read_pictures(pictures)
     print(f"generated              {_line(rates_right(scenes, readings))}")
     _print_classes(scenes, readings)

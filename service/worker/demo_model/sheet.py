@@ -11,7 +11,7 @@ _GAP_PX = 2
 _GREY = 0.5
 
 
-def contact_sheet(pictures: Tensor, columns: int = 12, scale: int = 1) -> Image.Image:
+def contact_sheet(pictures: Tensor, columns: int, scale: int = 1) -> Image.Image:
     """The pictures (batch, 3, height, width) 0..1 in rows of columns, each pixel scale x scale."""
     pictures = pictures.float().clamp(0, 1).repeat_interleave(scale, 2).repeat_interleave(scale, 3)
     framed = F.pad(pictures, (0, _GAP_PX, 0, _GAP_PX), value=_GREY)  # (batch, 3, height, width)

@@ -20,7 +20,7 @@ from service.worker.demo_model.autoencoder import build_autoencoder
 from service.worker.demo_model.training import Run, learned_parameters
 
 AVERAGE_DECAY = 0.998
-# The most noise that is added to a latent channel of spread 1. Sampling leaves about 0.2 in a cell, and smooth
+# The most noise added to a latent channel of spread 1. Sampling leaves about 0.2 in a cell, and smooth
 # errors over a few cells, which are the wobble of an outline.
 NOISE = 0.4
 WOBBLE = 0.3
@@ -83,8 +83,8 @@ def _report(part: str, run: Run) -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Train the demo model's autoencoder (a resumable run).")
     parser.add_argument("--scratch", type=Path, required=True, help="folder of encoder.pt and decoder.pt")
-    parser.add_argument("--encoder-steps", type=int, default=5000, help="batches of 8 (default 5000)")
-    parser.add_argument("--decoder-steps", type=int, default=7000, help="batches of 4 (default 7000)")
+    parser.add_argument("--encoder-steps", type=int, default=2500, help="batches of 8 (default 2500)")
+    parser.add_argument("--decoder-steps", type=int, default=3000, help="batches of 4 (default 3000)")
     parser.add_argument("--seed", type=int, default=1, help="start of all chance (default 1)")
     return parser.parse_args()
 

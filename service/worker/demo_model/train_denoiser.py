@@ -1,7 +1,8 @@
 """Train the demo model's text encoder and UNet together, from scratch, on exact latents.
 
 v-prediction with zero terminal signal-to-noise, without which no flat background comes out in its colour.
-The loss counts errors of the clean latents, not of the noise: it looks where pictures are decided.
+At first the loss counts errors of the clean latents, where the noise is strong and colours, place and shape are
+decided; later also those at weak noise, where outlines get clean.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ AVERAGE_DECAY = 0.998
 EMPTY_SHARE = 0.10  # of prompts, for classifier-free guidance
 PLAIN_SHARE = 0.30  # of the others, said as describe() says them
 TIMESTEPS = 1000
+DECIDING_SHARE = 0.4  # of the steps, with the loss on strong noise
 
 
 def main() -> None:
@@ -104,8 +106,9 @@ def train_denoiser(tokenizer: CLIPTokenizer, steps: int, seed: int, checkpoint: 
         noise = torch.randn(latents.shape, generator=run.generator)
         noisy = scheduler.add_noise(latents, noise, timesteps)
         velocity = scheduler.get_velocity(latents, noise, timesteps)
-        noise_shares = 1 - scheduler.alphas_cumprod[timesteps]  # (32,) 0..1
-        loss = clean_loss(unet(noisy, timesteps, words).sample, velocity, noise_shares)
+        variances = 1 - scheduler.alphas_cumprod[timesteps]  # (32,) of the noise, 0..1
+        weights = variances if run.step < DECIDING_SHARE * steps else variances.sqrt()
+        loss = velocity_loss(unet(noisy, timesteps, words).sample, velocity, weights)
         run.learn(loss, AVERAGE_DECAY)
         if run.step % 100 == 0:
             print(f"step {run.step} loss {run.mean_loss:.4f} cpu {time.process_time():.0f} s", flush=True)
@@ -132,12 +135,12 @@ def draw_timesteps(count: int, generator: torch.Generator, in_middle: bool) -> T
     return (share * TIMESTEPS).long().clamp(0, TIMESTEPS - 1)
 
 
-def clean_loss(made: Tensor, wanted: Tensor, noise_shares: Tensor) -> Tensor:
-    """Mean squared error of the clean latents that velocities imply, in which the border counts four times.
+def velocity_loss(made: Tensor, wanted: Tensor, weights: Tensor) -> Tensor:
+    """Squared error of the velocities with a weight per sample, in which the border counts for four channels.
 
-    Outlines are harder than colours. noise_shares is the variance of the noise at each sample's level, 0..1.
+    Outlines are harder than colours. Weighted by the noise's variance this is the error of the clean latents.
     """
-    errors = (made - wanted).square().mean((2, 3)) * noise_shares[:, None]  # (batch, 10)
+    errors = (made - wanted).square().mean((2, 3)) * weights[:, None]  # (batch, 10)
     means = errors.mean(0) / SCALING**2  # (10,)
     return (means.sum() + 3 * means[BORDER].sum()) / (CHANNELS + 3)
 
@@ -149,7 +152,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--scratch", type=Path, required=True, help="folder of the run's checkpoint, denoiser.pt"
     )
-    parser.add_argument("--steps", type=int, default=5500, help="batches of 32 (default 5500)")
+    parser.add_argument("--steps", type=int, default=5000, help="batches of 32 (default 5000)")
     parser.add_argument("--seed", type=int, default=1, help="start of all chance (default 1)")
     return parser.parse_args()
 

@@ -1,4 +1,4 @@
-"""The embedded model draws what it is told, loads from its folder alone, and is judged by a checker that can fail."""
+"""The embedded model draws what it is told, from its folder alone; its judge is a checker that can fail."""
 
 from __future__ import annotations
 

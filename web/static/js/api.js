@@ -1,0 +1,59 @@
+// The HTTP API as functions. Every failure is thrown as a Problem (RFC 9457), a lost connection included.
+
+export class Problem extends Error {
+  /** `facts` is the problem document; `field` the path of the field it names, such as params.steps. */
+  constructor(facts) {
+    super(facts.detail ?? facts.title ?? "the service gave no reason");
+    this.facts = facts;
+    this.status = facts.status ?? 0;
+    this.field = facts.field ?? null;
+  }
+}
+
+/** How far this machine's clock is ahead of the service's, in ms; from the Date header, so good to a second. */
+export let clockAhead_ms = 0;
+
+export const tasks = () => ask("GET", "/v1/tasks").then((answer) => answer.tasks);
+export const models = () => ask("GET", "/v1/models").then((answer) => answer.models);
+export const workers = () => ask("GET", "/v1/workers").then((answer) => answer.workers);
+export const job = (id) => ask("GET", path(id));
+export const jobEvents = (id) => ask("GET", `${path(id)}/events`).then((answer) => answer.events);
+export const cancel = (id) => ask("POST", `${path(id)}/cancel`);
+export const retry = (id) => ask("POST", `${path(id)}/retry`);
+export const pause = (queue) => ask("POST", `/v1/queues/${encodeURIComponent(queue)}/pause`);
+export const resume = (queue) => ask("POST", `/v1/queues/${encodeURIComponent(queue)}/resume`);
+export const logIn = (key) => ask("POST", "/v1/session", { key });
+
+/** Submit a job; the same `key` submits the same job, however often it is sent. */
+export const submit = (body, key) => ask("POST", "/v1/jobs", body, { "Idempotency-Key": key });
+
+/** A random Idempotency-Key. Not crypto.randomUUID: a page over plain HTTP in a LAN has none. */
+export function newKey() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+const path = (id) => `/v1/jobs/${encodeURIComponent(id)}`;
+
+async function ask(method, address, body, headers = {}) {
+  const request = { method, headers: { ...headers } };
+  if (method !== "GET") {
+    request.headers["Content-Type"] = "application/json";
+    request.body = JSON.stringify(body ?? {});
+  }
+  let answer;
+  try {
+    answer = await fetch(address, request);
+  } catch {
+    throw new Problem({ title: "unreachable", detail: "the service does not answer; try again" });
+  }
+  noteClock(answer.headers.get("Date"));
+  const text = await answer.text();
+  const content = text && (answer.headers.get("Content-Type") ?? "").includes("json") ? JSON.parse(text) : {};
+  if (!answer.ok) throw new Problem({ status: answer.status, ...content });
+  return content;
+}
+
+function noteClock(date) {
+  const ahead_ms = date ? Date.now() - Date.parse(date) : 0;
+  clockAhead_ms = Math.abs(ahead_ms) > 2000 ? ahead_ms : 0; // the header has whole seconds
+}
