@@ -110,7 +110,9 @@ def _models(context: click.Context, option: click.Parameter, value: tuple[str, .
     help="Load the first real model at start, not with its first job.",
 )
 @click.option(
-    "--with-parent", is_flag=True, help="End when standard input ends: for the process that starts workers (default: off)."
+    "--with-parent",
+    is_flag=True,
+    help="End when standard input ends: for the process that starts workers (default: off).",
 )
 def worker(
     server: str,

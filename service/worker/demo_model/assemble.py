@@ -32,12 +32,8 @@ _MACHINE_KEYS = ("_name_or_path", "name_or_path", "local_files_only", "is_local"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Make the shipped folder from the training checkpoints.")
-    parser.add_argument(
-        "--scratch", type=Path, required=True, help="folder of the training runs' checkpoints"
-    )
-    parser.add_argument(
-        "--out", type=Path, default=WEIGHTS, help="folder to replace (default: the package's)"
-    )
+    parser.add_argument("--scratch", type=Path, required=True, help="folder of the training runs' checkpoints")
+    parser.add_argument("--out", type=Path, default=WEIGHTS, help="folder to replace (default: the package's)")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     pipeline = assemble(arguments.scratch)

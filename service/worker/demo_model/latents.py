@@ -20,7 +20,8 @@ CHANNELS = 10
 
 # The pipeline's scaling_factor. A colour repeated over 256 cells shows through noise that hides any of them:
 # at 1.0 colours were settled in the first three of twenty steps, where training hardly looked. After 1,000
-# batches 23 % of backgrounds and 48 % of places were right; with half the signal and a loss that looks there, 55 and 84 %.
+# batches 23 % of backgrounds and 48 % of places were right; with half the signal, and a loss that looks at
+# strong noise, 55 % and 84 %.
 SCALING = 0.5
 
 # Both bring a channel's spread to about 1, which the noise schedule and the decoder's soft clamp at 3 expect.

@@ -43,9 +43,7 @@ def main() -> None:
     _print_classes(scenes, readings)
     drawn = render(draw(scenes, torch.Generator().manual_seed(0)))
     print(f"drawn by the renderer  {_line(rates_right(scenes, read_pictures(drawn)))}")
-    print(
-        f"through the autoencoder {_line(rates_right(scenes, read_pictures(reconstruct(pipeline, drawn))))}"
-    )
+    print(f"through the autoencoder {_line(rates_right(scenes, read_pictures(reconstruct(pipeline, drawn))))}")
 
 
 def load(folder: Path) -> StableDiffusionPipeline:
@@ -79,9 +77,7 @@ def generate(
     for start in range(0, len(prompts), BATCH):
         part = list(prompts[start : start + BATCH])
         seeds = [torch.Generator().manual_seed(start + index) for index in range(len(part))]
-        made = pipeline(
-            part, num_inference_steps=steps, guidance_scale=guidance, generator=seeds, output_type="pt"
-        )
+        made = pipeline(part, num_inference_steps=steps, guidance_scale=guidance, generator=seeds, output_type="pt")
         parts.append(made.images)
     return torch.cat(parts)
 
@@ -107,22 +103,12 @@ def _line(rates: dict[str, float]) -> str:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description="Measure the demo model over a fixed grid of prompts and seeds."
-    )
-    parser.add_argument(
-        "--weights", type=Path, default=WEIGHTS, help="folder to measure (default: the package's)"
-    )
-    parser.add_argument(
-        "--rounds", type=int, default=4, help="pictures of each of the 88 layouts (default 4)"
-    )
+    parser = argparse.ArgumentParser(description="Measure the demo model over a fixed grid of prompts and seeds.")
+    parser.add_argument("--weights", type=Path, default=WEIGHTS, help="folder to measure (default: the package's)")
+    parser.add_argument("--rounds", type=int, default=4, help="pictures of each of the 88 layouts (default 4)")
     parser.add_argument("--steps", type=int, default=STEPS, help=f"denoising steps (default {STEPS})")
-    parser.add_argument(
-        "--guidance", type=float, default=GUIDANCE, help=f"guidance scale (default {GUIDANCE})"
-    )
-    parser.add_argument(
-        "--sheet", type=Path, help="where to write a contact sheet of each layout's first picture"
-    )
+    parser.add_argument("--guidance", type=float, default=GUIDANCE, help=f"guidance scale (default {GUIDANCE})")
+    parser.add_argument("--sheet", type=Path, help="where to write a contact sheet of each layout's first picture")
     return parser.parse_args()
 
 

@@ -1,8 +1,8 @@
 """Train the demo model's text encoder and UNet together, from scratch, on exact latents.
 
 v-prediction with zero terminal signal-to-noise, without which no flat background comes out in its colour.
-At first the loss counts errors of the clean latents, where the noise is strong and colours, place and shape are
-decided; later also those at weak noise, where outlines get clean.
+At first the loss looks at strong noise, where colours, place and shape are decided; later also at weak noise,
+where outlines get clean.
 """
 
 from __future__ import annotations
@@ -146,12 +146,8 @@ def velocity_loss(made: Tensor, wanted: Tensor, weights: Tensor) -> Tensor:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description="Train the demo model's text encoder and UNet (a resumable run)."
-    )
-    parser.add_argument(
-        "--scratch", type=Path, required=True, help="folder of the run's checkpoint, denoiser.pt"
-    )
+    parser = argparse.ArgumentParser(description="Train the demo model's text encoder and UNet (a resumable run).")
+    parser.add_argument("--scratch", type=Path, required=True, help="folder of the run's checkpoint, denoiser.pt")
     parser.add_argument("--steps", type=int, default=5000, help="batches of 32 (default 5000)")
     parser.add_argument("--seed", type=int, default=1, help="start of all chance (default 1)")
     return parser.parse_args()

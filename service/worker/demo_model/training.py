@@ -31,9 +31,7 @@ class Run:
     Holds the optimiser, an exponential moving average of the weights and the only two sources of chance.
     """
 
-    def __init__(
-        self, weights: list[nn.Parameter], steps: int, rate: float, seed: int, checkpoint: Path
-    ) -> None:
+    def __init__(self, weights: list[nn.Parameter], steps: int, rate: float, seed: int, checkpoint: Path) -> None:
         self.weights = weights
         self.steps = steps
         self.rate = rate

@@ -79,9 +79,7 @@ def test_the_checker_reads_every_drawn_picture_right(drawn):
 
 def test_the_checker_says_that_swapped_colours_are_wrong(drawn):
     scenes, _ = drawn
-    swapped = [
-        msgspec.structs.replace(scene, colour=scene.background, background=scene.colour) for scene in scenes
-    ]
+    swapped = [msgspec.structs.replace(scene, colour=scene.background, background=scene.colour) for scene in scenes]
     pictures = render(draw(swapped, torch.Generator().manual_seed(5)))
     rates = rates_right(scenes, read_pictures(pictures))
     assert rates["colour"] == rates["background"] == rates["all"] == 0.0
