@@ -186,16 +186,17 @@ class Hub:
         if not self._pending:
             return
         pending, self._pending = self._pending, []
-        self.position = pending[-1].position
+        first, self.position = pending[0].position, pending[-1].position
         for wanted, group in list(self._groups.items()):
             frame = _frame(pending, wanted)
             for subscriber in group:
                 if not subscriber.is_live:
                     continue
-                if frame is None:
-                    subscriber.cursor = self.position
+                unseen = frame if subscriber.cursor < first else _frame(_above(subscriber.cursor, pending), wanted)
+                if unseen is None:
+                    subscriber.cursor = max(subscriber.cursor, self.position)
                 elif subscriber.sink.is_writable:
-                    self._write(subscriber, frame)
+                    self._write(subscriber, unseen)
                     subscriber.cursor = subscriber.marked = self.position
                 else:
                     subscriber.is_live = False
@@ -240,18 +241,19 @@ class Hub:
         """The subscriber can be written to and is behind: serve it from the ring, or begin to read the log."""
         if subscriber.is_live or subscriber.catching_up is not None:
             return
-        if subscriber.cursor < self._ring_after:
+        if self._is_behind_the_ring(subscriber):
             subscriber.catching_up = asyncio.get_running_loop().create_task(self._catch_up(subscriber))
             return
-        missed = [event for event in self._ring if subscriber.cursor < event.position <= self.position]
+        missed = [event for event in _above(subscriber.cursor, self._ring) if event.position <= self.position]
         if self._write_events(subscriber, missed):
-            subscriber.cursor = self.position
+            # It may be ahead: a snapshot is of the views, and those are brought up before events are published.
+            subscriber.cursor = max(subscriber.cursor, self.position)
             subscriber.is_live = True
 
     async def _catch_up(self, subscriber: Subscriber) -> None:
         """Read the log in pages while the subscriber has room, until the ring reaches back far enough."""
         try:
-            while subscriber.cursor < self._ring_after and subscriber.sink.is_writable:
+            while self._is_behind_the_ring(subscriber) and subscriber.sink.is_writable:
                 records = await asyncio.to_thread(self._log.read, subscriber.cursor, PAGE)
                 missed = [self._encode(record) for record in records if record.position <= self.position]
                 if not self._write_events(subscriber, missed):
@@ -261,6 +263,11 @@ class Hub:
             subscriber.catching_up = None
         if subscriber.sink.is_writable:
             self._resume(subscriber)
+
+    def _is_behind_the_ring(self, subscriber: Subscriber) -> bool:
+        """Whether events it wants now stand in the log only. What waits for the next tick may have left a small
+        ring already, but comes to everybody at the head with that tick."""
+        return subscriber.cursor < min(self._ring_after, self.position)
 
     # small parts
 
@@ -310,6 +317,10 @@ class Hub:
             act()
 
         self._timers[name] = asyncio.get_running_loop().call_later(seconds, fire)
+
+
+def _above(position: int, events: Iterable[Encoded]) -> list[Encoded]:
+    return [event for event in events if event.position > position]
 
 
 def _queue_named(record: Record) -> str | None:

@@ -1,0 +1,112 @@
+"""The hub's promise under any order of things: everything behind a cursor, once, in order, whatever the ring holds."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import msgspec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from service import commands as ask
+from tests.history import History
+from web.hub import Filter, Hub
+
+EVENTS = 40
+
+
+class Peer:
+    """A subscriber's end of the wire, which can stop reading."""
+
+    def __init__(self) -> None:
+        self.positions: list[int] = []
+        self.is_writable = True
+        self.is_idle = True
+        self._resumed: Callable[[], None] = lambda: None
+
+    def write(self, frame: bytes) -> None:
+        assert self.is_writable, "written to while it does not read"
+        start = {126: 4, 127: 10}.get(frame[1], 2)
+        decoded = msgspec.json.decode(frame[start:])
+        for message in decoded if isinstance(decoded, list) else [decoded]:
+            if message["op"] == "event":
+                self.positions.append(message["position"])
+
+    def on_writable(self, callback: Callable[[], None]) -> None:
+        self._resumed = callback
+
+    def reads(self, wanted: bool) -> None:
+        self.is_writable = wanted
+        if wanted:
+            self._resumed()
+
+
+def history() -> History:
+    past = History()
+    past.ask(ask.CreateQueue(queue="default"))
+    while past.head() < EVENTS:
+        past.ask(ask.PauseQueue(queue="default"))
+        past.ask(ask.ResumeQueue(queue="default"))
+    return past
+
+
+ACTS = st.one_of(
+    st.tuples(st.just("publish"), st.integers(1, 12)),
+    st.tuples(st.just("join"), st.integers(0, EVENTS)),
+    st.tuples(st.just("stop reading"), st.integers(0, 5)),
+    st.tuples(st.just("read again"), st.integers(0, 5)),
+    st.tuples(st.just("let time pass"), st.integers(0, 2)),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(acts=st.lists(ACTS, max_size=30), ring_bytes=st.sampled_from([1, 700, 2_000, 1 << 20]))
+def test_every_subscriber_gets_what_lies_behind_its_position_once_and_in_order(acts, ring_bytes):  # type: ignore[no-untyped-def]
+    asyncio.run(_play(acts, ring_bytes))
+
+
+def test_who_joins_ahead_of_what_is_published_gets_nothing_twice() -> None:
+    asyncio.run(_play([("join", EVENTS), ("publish", 12), ("publish", 12)], 1 << 20))
+
+
+def test_a_ring_smaller_than_one_tick_loses_nobody() -> None:
+    acts = [("publish", 1), ("publish", 12), ("join", 0), ("let time pass", 2), ("publish", 5)]
+    asyncio.run(_play(acts, 1))
+
+
+async def _play(acts: list[tuple[str, int]], ring_bytes: int) -> None:
+    past = history()
+    records, published = list(past.records), 0
+    past.records = []  # the hub opens on an empty log; decided and durable is only what comes back below
+    hub = Hub(past, tick_s=0.001, ring_bytes=ring_bytes)
+    past.records = records  # the log is ahead of what is published, as in the service
+    peers: list[tuple[int, Peer]] = []
+
+    def publish(count: int) -> None:
+        nonlocal published
+        batch = records[published : published + count]
+        published += len(batch)
+        if batch:
+            hub.publish(batch)
+
+    for what, number in acts:
+        if what == "publish":
+            publish(number)
+        elif what == "join":
+            peer = Peer()
+            peers.append((number, peer))
+            hub.subscribe(peer, Filter(), number)
+        elif what == "let time pass":
+            await asyncio.sleep(0.001 * number)
+        elif peers:
+            peers[number % len(peers)][1].reads(what == "read again")
+    publish(len(records))
+    for _, peer in peers:
+        peer.reads(True)
+    async with asyncio.timeout(5):
+        while any(peer.positions[-1:] != [len(records)] for after, peer in peers if after < len(records)):
+            await asyncio.sleep(0.001)  # noqa: ASYNC110 - what arrives is told to no event
+    for after, peer in peers:
+        assert peer.positions == list(range(after + 1, len(records) + 1))
+    await hub.close()
