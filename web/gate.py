@@ -19,7 +19,7 @@ from events.keys import Scope as KeyScope
 from projections.live import LiveKey
 from service.artifacts import MAX_BYTES
 from service.auth import LOCAL, Caller, check_key
-from web.errors import problem_response
+from web.errors import Problem, problem_response
 from web.requests import MAX_JSON_BYTES
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
@@ -165,13 +165,18 @@ def _limit(path: str) -> int:
 def _refuse_length(scope: Scope, headers: Mapping[str, str]) -> Response | None:
     declared, limit = headers.get("content-length", "0"), _limit(scope["path"])
     if not (declared.isascii() and declared.isdigit() and len(declared) < 16 and int(declared) <= limit):
-        detail = f"a body of {declared[:20]} bytes is not accepted here; the limit is {limit} bytes"
-        return problem_response(413, "too-large", detail, {"Connection": "close"})
+        # The connection stays open, so that the server throws away what still comes. Closing it with bytes unread
+        # would reset it, and the reset often overtakes this answer.
+        return problem_response(413, "too-large", _too_large(declared[:20], limit))
     return None
 
 
+def _too_large(size: str, limit: int) -> str:
+    return f"a body of {size} bytes is not accepted here; the limit is {limit} bytes"
+
+
 def _limited(receive: Receive, limit: int) -> Receive:
-    """`receive` that ends the request once more than `limit` body bytes have come."""
+    """`receive` that raises a Problem once more than `limit` body bytes have come; none of the rest is kept."""
     received = 0
 
     async def counted() -> Message:
@@ -179,7 +184,7 @@ def _limited(receive: Receive, limit: int) -> Receive:
         message = await receive()
         received += len(message.get("body", b""))
         if received > limit:
-            return {"type": "http.disconnect"}
+            raise Problem(413, "too-large", _too_large(f"more than {limit}", limit))
         return message
 
     return counted

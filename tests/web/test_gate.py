@@ -9,6 +9,7 @@ from starlette.types import Receive, Send
 
 from projections.live import LiveKey
 from service.auth import check_key, make_key
+from web.errors import Problem
 from web.gate import Gate, needed_scope
 from web.requests import MAX_JSON_BYTES
 
@@ -218,7 +219,9 @@ async def test_a_body_that_says_it_is_too_long_is_not_read(length: str) -> None:
 
 async def test_a_chunked_body_that_grows_too_long_is_cut_off() -> None:
     inside = Inside()
-    await ask(inside, "POST", body=[b"x" * (MAX_JSON_BYTES // 4)] * 8)
+    with pytest.raises(Problem, match="more than 1048576 bytes") as caught:
+        await ask(inside, "POST", body=[b"x" * (MAX_JSON_BYTES // 4)] * 8)
+    assert caught.value.status == 413
     assert len(inside.body) <= MAX_JSON_BYTES
 
 

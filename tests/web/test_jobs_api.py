@@ -122,6 +122,18 @@ def test_a_body_over_a_megabyte_is_refused_unread(client: httpx.Client) -> None:
     assert answer.status_code == 413
 
 
+def test_a_twenty_megabyte_prompt_is_refused_however_it_is_sent(client: httpx.Client) -> None:
+    head = client.get("/v1/health").json()["log"]["head"]
+    body = json.dumps({"params": {"prompt": "x" * 20_000_000}}).encode()
+    parts = (body[start : start + 65_536] for start in range(0, len(body), 65_536))
+    for content in (body, parts):  # with a length, then in chunks
+        answer = client.post("/v1/jobs", content=content, headers={"Content-Type": "application/json"})
+        assert answer.status_code == 413
+        assert answer.json()["type"] == "/problems/too-large"
+        assert "1048576" in answer.json()["detail"]
+    assert client.get("/v1/health").json()["log"]["head"] == head
+
+
 JSON = st.recursive(
     st.none()
     | st.booleans()
