@@ -1,4 +1,4 @@
-"""The hub's promise under any order of things: everything behind a cursor, once, in order, whatever the ring holds."""
+"""The hub's promise under any order of things: all that lies behind a cursor, once, in order, whatever the ring."""
 
 from __future__ import annotations
 
@@ -105,8 +105,8 @@ async def _play(acts: list[tuple[str, int]], ring_bytes: int) -> None:
     for _, peer in peers:
         peer.reads(True)
     async with asyncio.timeout(5):
-        while any(peer.positions[-1:] != [len(records)] for after, peer in peers if after < len(records)):
-            await asyncio.sleep(0.001)  # noqa: ASYNC110 - what arrives is told to no event
+        while any(peer.positions[-1:] != [len(records)] for after, peer in peers if after < len(records)):  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
     for after, peer in peers:
         assert peer.positions == list(range(after + 1, len(records) + 1))
     await hub.close()
