@@ -17,6 +17,7 @@ export const tasks = () => ask("GET", "/v1/tasks").then((answer) => answer.tasks
 export const models = () => ask("GET", "/v1/models").then((answer) => answer.models);
 export const workers = () => ask("GET", "/v1/workers").then((answer) => answer.workers);
 export const job = (id) => ask("GET", path(id));
+export const jobs = (statuses, limit, cursor) => ask("GET", `/v1/jobs?${listQuery(statuses, limit, cursor)}`);
 export const jobEvents = (id) => ask("GET", `${path(id)}/events`).then((answer) => answer.events);
 export const cancel = (id) => ask("POST", `${path(id)}/cancel`);
 export const retry = (id) => ask("POST", `${path(id)}/retry`);
@@ -33,6 +34,13 @@ export function newKey() {
 }
 
 const path = (id) => `/v1/jobs/${encodeURIComponent(id)}`;
+
+function listQuery(statuses, limit, cursor) {
+  const query = new URLSearchParams(statuses.map((status) => ["status", status]));
+  query.set("limit", limit);
+  if (cursor !== null) query.set("cursor", cursor);
+  return query;
+}
 
 async function ask(method, address, body, headers = {}) {
   const request = { method, headers: { ...headers } };

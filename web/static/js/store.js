@@ -7,6 +7,8 @@ import { WaitingLine } from "./waiting_line.js";
 /** Finished jobs kept; older ones are fetched when somebody opens them. */
 export const FINISHED_KEPT = 500;
 
+const FINISHED = ["completed", "failed", "cancelled"];
+
 export class Store {
   epoch = null;
   position = 0;
@@ -18,6 +20,7 @@ export class Store {
   running = new Map();
   missing = new Set(); // ids of jobs with events here whose beginning is not: to be fetched
   #finished = new Map(); // in the order they ended, oldest first
+  #unseen = new Map(); // status -> finished jobs that the service has and the page has not
   #arriving = null; // pages of a snapshot that is not complete
   #listeners = [];
 
@@ -35,6 +38,11 @@ export class Store {
   /** Newest end first. */
   finished() {
     return [...this.#finished.values()].reverse();
+  }
+
+  /** How many jobs of a finished status the service has besides those here. */
+  unseen(status) {
+    return this.#unseen.get(status) ?? 0;
   }
 
   /** Every waiting job: queues by name, each in the order its jobs will run. */
@@ -109,8 +117,16 @@ export class Store {
     const ordered = whole.jobs.map((job, index) => ({ ...job, order: -index }));
     const ended = (job) => job.finished_at ?? "";
     for (const job of ordered.sort((a, b) => (ended(a) < ended(b) ? -1 : ended(a) > ended(b) ? 1 : 0))) this.#set(job);
+    this.#countUnseen(whole);
     this.position = as_of;
     this.hasSnapshot = true;
+  }
+
+  #countUnseen({ queues, jobs }) {
+    for (const status of FINISHED) {
+      const all = queues.reduce((sum, { counts }) => sum + (counts[status] ?? 0), 0);
+      this.#unseen.set(status, all - jobs.filter((job) => job.status === status).length);
+    }
   }
 
   #event(event) {
@@ -167,9 +183,10 @@ export class Store {
     else this.#finished.delete(job.id);
     this.jobs.set(job.id, job);
     if (this.#finished.size > FINISHED_KEPT) {
-      const [oldest] = this.#finished.keys();
+      const [[oldest, { status }]] = this.#finished;
       this.#finished.delete(oldest);
       this.jobs.delete(oldest);
+      this.#unseen.set(status, this.unseen(status) + 1);
     }
   }
 
@@ -180,8 +197,8 @@ export class Store {
   }
 
   #clear() {
-    for (const kept of [this.jobs, this.queues, this.workers, this.lines, this.running, this.missing, this.#finished])
-      kept.clear();
+    const { jobs, queues, workers, lines, running, missing } = this;
+    for (const kept of [jobs, queues, workers, lines, running, missing, this.#finished, this.#unseen]) kept.clear();
   }
 
   #tell(what, detail) {

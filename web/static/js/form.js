@@ -1,0 +1,163 @@
+// The submit form: a prompt, a model, and the options that the model's task has. What the service refuses is shown
+// at the field it names.
+
+import * as api from "./api.js";
+import { byId, make, setHidden, setText } from "./dom.js";
+import { complainAt, Field, fieldsOf } from "./fields.js";
+import { plural, sentence } from "./format.js";
+
+const PRIORITY = { type: "integer", minimum: 0, maximum: 100, default: 50, description: "higher runs first" };
+
+export class SubmitForm {
+  models = [];
+  #schemas = new Map(); // task -> JSON Schema of its params
+  #fields = [];
+  #priority = null;
+  #sending = null; // {text, key} of a request whose answer has not come
+
+  /** `onSubmitted(job)` is called with each job that the service took. */
+  constructor({ store, onSubmitted }) {
+    Object.assign(this, { store, onSubmitted });
+    byId("model").addEventListener("change", () => this.#choose(this.#params()));
+    const form = byId("submit-form");
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.#submit();
+    });
+    form.addEventListener("input", () => this.#showChanged());
+    form.addEventListener("keydown", (event) => {
+      if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit();
+    });
+  }
+
+  /** Fetch what can be made. Throws a Problem. */
+  async load() {
+    const [tasks, models] = await Promise.all([api.tasks(), api.models()]);
+    this.#schemas = new Map(tasks.map(({ name, schema }) => [name, schema]));
+    this.models = models;
+    const chosen = byId("model").value;
+    byId("model").replaceChildren(...models.map(({ id }) => make("option", { value: id }, id)));
+    if (models.some(({ id }) => id === chosen)) byId("model").value = chosen;
+    this.#choose(this.#fields.length ? this.#params() : {});
+  }
+
+  /** Take over everything of an earlier job, its seed too. */
+  fill(job) {
+    if (this.models.some(({ id }) => id === job.model)) byId("model").value = job.model;
+    byId("prompt").value = job.params.prompt ?? "";
+    this.#choose(job.params);
+    this.#priority.write({ priority: job.priority });
+    byId("options").open = true;
+    this.#showChanged();
+    byId("prompt").focus();
+  }
+
+  get #model() {
+    return this.models.find(({ id }) => id === byId("model").value);
+  }
+
+  get #schema() {
+    return this.#schemas.get(this.#model.task);
+  }
+
+  /** Show the fields of the chosen model; what was entered stays where it still means something. */
+  #choose(params) {
+    const priority = this.#priority?.read() ?? {};
+    this.#fields = fieldsOf(this.#schema, this.#model);
+    this.#priority = new Field("priority", PRIORITY);
+    this.#priority.write(priority);
+    for (const field of this.#fields) field.write(params);
+    byId("option-fields").replaceChildren(...this.#fields.map(({ node }) => node), this.#priority.node);
+    setText(byId("model-hint"), this.#model.title);
+    setHidden(byId("prompt-field"), !("prompt" in this.#schema.properties));
+    this.#complainNowhere();
+    this.#showChanged();
+  }
+
+  /** What differs from the model's defaults, as params. */
+  #params() {
+    return Object.assign({}, ...this.#fields.filter((field) => field.isChanged()).map((field) => field.read()));
+  }
+
+  #showChanged() {
+    const changed = [...this.#fields, this.#priority].filter((field) => field?.isChanged()).length;
+    setText(byId("options-changed"), changed ? `${changed} changed` : "");
+  }
+
+  async #submit() {
+    this.#complainNowhere();
+    if (!this.#model || this.#isWrong()) return;
+    const body = this.#body();
+    const text = JSON.stringify(body);
+    // The same request after a lost answer carries the same key, so that it cannot make a second job.
+    if (this.#sending?.text !== text) this.#sending = { text, key: api.newKey() };
+    byId("submit").disabled = true;
+    try {
+      const job = await api.submit(body, this.#sending.key);
+      this.#sending = null;
+      this.onSubmitted(job);
+      this.store.put(job);
+      this.#receipt(job);
+    } catch (problem) {
+      if (problem.status !== 0) this.#sending = null;
+      this.#complain(problem);
+    } finally {
+      byId("submit").disabled = false;
+    }
+  }
+
+  #body() {
+    const params = Object.assign({}, ...this.#fields.map((field) => field.read()));
+    if ("prompt" in this.#schema.properties) params.prompt = byId("prompt").value.trim();
+    const { priority } = this.#priority.read();
+    return { task: this.#model.task, model: this.#model.id, params, ...(priority === undefined ? {} : { priority }) };
+  }
+
+  /** Point at what cannot even be sent. */
+  #isWrong() {
+    const needsPrompt = (this.#schema.required ?? []).includes("prompt");
+    if (needsPrompt && byId("prompt").value.trim() === "") {
+      complainAt(byId("prompt"), byId("prompt-error"), "say what the picture should show");
+      byId("prompt").focus();
+      return true;
+    }
+    const wrong = [...this.#fields, this.#priority].find((field) => field.wrong());
+    if (wrong) this.#complainAt(wrong, wrong.wrong());
+    return Boolean(wrong);
+  }
+
+  /** Show a refusal at the field it names, or under the form when it names none of ours. */
+  #complain({ message, field: path }) {
+    const text = message.replaceAll("`", "");
+    const name = (path ?? "").replace(/^params\./, "");
+    const field = [...this.#fields, this.#priority].find(({ names }) => names.includes(name));
+    if (name === "prompt" || name === "model") {
+      complainAt(byId(name), byId(`${name}-error`), text);
+      byId(name).focus();
+    } else if (field) {
+      this.#complainAt(field, text);
+    } else {
+      setText(byId("form-error"), sentence(text));
+      setHidden(byId("form-error"), false);
+    }
+  }
+
+  #complainAt(field, text) {
+    byId("options").open = true;
+    field.complain(text);
+    field.control.focus();
+  }
+
+  #complainNowhere() {
+    for (const field of [...this.#fields, this.#priority]) field?.complain(null);
+    for (const name of ["prompt", "model"]) complainAt(byId(name), byId(`${name}-error`), null);
+    setHidden(byId("form-error"), true);
+    byId("receipt").replaceChildren();
+  }
+
+  #receipt(job) {
+    const ahead = job.rank ? job.rank - 1 : 0;
+    const place = ahead ? `, ${plural(ahead, "job")} ahead of it` : "";
+    byId("receipt").replaceChildren("Submitted: ", make("a", { href: `#/jobs/${job.id}` }, "this job"), place);
+  }
+}

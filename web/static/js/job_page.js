@@ -1,0 +1,160 @@
+// One job at #/jobs/<id>: its picture, how it stands, its timeline, attempts, parameters and files. Live while it runs.
+
+import * as api from "./api.js";
+import { actionButton } from "./action.js";
+import { Attempts } from "./attempts.js";
+import { byId, make, setAttribute, setHidden, setText } from "./dom.js";
+import { isFinished } from "./fold.js";
+import { clock, duration, secondsBetween, sentence, title } from "./format.js";
+import { failure, files, parameters } from "./job_parts.js";
+import { whereabouts } from "./running_card.js";
+import { imageOf } from "./tile.js";
+import { Timeline } from "./timeline.js";
+
+export class JobPage {
+  isOpen = false;
+  #id = null;
+  #fetched = null; // for a job that is in no snapshot
+  #drawn = null;
+  #timeline = null;
+  #parts = null;
+
+  /** `onAgain(job)` opens the submit form with a job's parameters. */
+  constructor({ store, previews, onAgain }) {
+    Object.assign(this, { store, previews, onAgain });
+  }
+
+  async open(id) {
+    if (this.isOpen && this.#id === id) return;
+    Object.assign(this, { isOpen: true });
+    this.#id = id;
+    this.#fetched = this.#drawn = null;
+    this.#timeline = new Timeline();
+    this.#build();
+    try {
+      const [job, events] = await Promise.all([api.job(id), api.jobEvents(id)]);
+      if (id !== this.#id) return;
+      this.#fetched = job;
+      this.#timeline.add(events);
+      this.draw();
+    } catch (problem) {
+      if (id === this.#id) this.#complain(problem);
+    }
+  }
+
+  /** Gives the id of the job that was open, if any. */
+  close() {
+    const id = this.#id;
+    this.isOpen = false;
+    this.#id = null;
+    byId("job").replaceChildren();
+    return id;
+  }
+
+  event(event) {
+    if (this.isOpen && event.stream === `job/${this.#id}`) this.#timeline.add([event]);
+  }
+
+  draw() {
+    const job = this.store.jobs.get(this.#id) ?? this.#fetched;
+    if (!this.isOpen || !job) return;
+    const parts = this.#parts;
+    this.#drawPicture(job);
+    if (job === this.#drawn) return;
+    const isFirst = this.#drawn === null;
+    this.#drawn = job;
+    setText(parts.heading, title(job));
+    setText(parts.status, sentence(job.status));
+    setAttribute(parts.status, "data-status", job.status);
+    setText(parts.summary, summaryOf(job, this.store));
+    setHidden(parts.bar, job.status !== "running");
+    setAttribute(parts.bar, "value", job.progress?.steps ? job.progress.step : null);
+    setAttribute(parts.bar, "max", job.progress?.steps || 1);
+    this.#drawActions(job);
+    parts.failure.replaceChildren(...failure(job));
+    parts.attempts.draw(job);
+    parts.files.replaceChildren(...files(job));
+    // Parameters never change: drawing them once keeps a selection in them alive.
+    if (isFirst) parts.parameters.replaceChildren(...parameters(job));
+    if (isFirst) parts.heading.focus({ preventScroll: true });
+  }
+
+  #build() {
+    const parts = {
+      heading: make("h1", { id: "job-heading", tabindex: "-1" }, "…"),
+      status: make("span", { class: "status" }),
+      summary: make("span", {}),
+      bar: make("progress", { "aria-label": "Steps done", hidden: true }),
+      picture: make("div", { class: "picture" }),
+      failure: make("div", {}),
+      attempts: new Attempts(),
+      files: make("div", {}),
+      parameters: make("div", {}),
+      cancel: actionButton("Cancel", () => api.cancel(this.#id), { class: "quiet" }),
+      retry: actionButton("Retry", () => api.retry(this.#id), { class: "quiet" }),
+      again: make("button", { type: "button", class: "quiet", onclick: () => this.onAgain(this.#drawn) }, "Submit again with changes"),
+    };
+    this.#parts = parts;
+    byId("job").replaceChildren(
+      make("p", { class: "back" }, make("a", { href: "#/" }, "← All jobs")),
+      make(
+        "header",
+        { class: "job-head" },
+        parts.heading,
+        make("p", { class: "job-state", role: "status" }, parts.status, parts.summary),
+        parts.bar,
+        make("div", { class: "actions" }, parts.cancel, parts.retry, parts.again),
+      ),
+      make(
+        "div",
+        { class: "job-body" },
+        make("div", { class: "job-side" }, parts.picture, parts.parameters, parts.files),
+        make("div", { class: "job-course" }, parts.failure, parts.attempts.node, this.#timeline.node),
+      ),
+    );
+  }
+
+  #drawActions(job) {
+    const { cancel, retry, again } = this.#parts;
+    setHidden(cancel, isFinished(job));
+    setText(cancel, job.cancel_requested ? "Stopping…" : "Cancel");
+    setAttribute(cancel, "aria-disabled", job.cancel_requested ? "true" : null);
+    setHidden(retry, job.status !== "failed" && job.status !== "cancelled");
+    setHidden(again, false);
+  }
+
+  #drawPicture(job) {
+    const { picture } = this.#parts;
+    const artifact = job.artifacts.find(({ media_type }) => media_type.startsWith("image/"));
+    const url = artifact?.url ?? this.previews.url(job.id);
+    setHidden(picture, !url && job.status !== "running");
+    if (!url) {
+      if (picture.firstElementChild?.className !== "undeveloped")
+        picture.replaceChildren(make("span", { class: "undeveloped", "aria-hidden": "true" }));
+    } else if (artifact && picture.dataset.url !== url) {
+      picture.replaceChildren(make("a", { href: url, target: "_blank", rel: "noopener" }, imageOf(artifact, job, { loading: "eager" })));
+    } else if (picture.dataset.url !== url) {
+      const shown = picture.querySelector("img.preview");
+      if (shown) shown.src = url;
+      else picture.replaceChildren(make("img", { class: "preview", src: url, alt: `Preview: ${title(job)}` }));
+    }
+    picture.dataset.url = url ?? "";
+  }
+
+  #complain({ status, message }) {
+    setText(this.#parts.heading, status === 404 ? "There is no such job" : "This job cannot be shown");
+    setText(this.#parts.summary, message);
+    for (const name of ["cancel", "retry", "again", "picture"]) setHidden(this.#parts[name], true);
+    this.#parts.heading.focus({ preventScroll: true });
+  }
+}
+
+function summaryOf(job, store) {
+  if (job.status === "queued") {
+    const rank = store.rank(job);
+    return `number ${rank} in queue ${job.queue}, since ${clock(job.created_at)}`;
+  }
+  if (job.status === "running") return `${whereabouts(job)}, on ${job.attempts.at(-1).worker}`;
+  const took = job.started_at ? ` after ${duration(secondsBetween(job.started_at, job.finished_at))}` : "";
+  return `${clock(job.finished_at)}${took}`;
+}

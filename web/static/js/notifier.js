@@ -1,0 +1,52 @@
+// Tells whoever submitted from this browser that a job of theirs has ended: aloud to a screen reader,
+// and as a notification of the system while nobody looks at the tab.
+
+import { byId, setHidden } from "./dom.js";
+import { plural, title } from "./format.js";
+import { announce } from "./frame.js";
+
+const KEPT = 200;
+const KEY = "safelight.submitted";
+const WORDS = { "job-completed": "is ready", "job-failed": "failed", "job-cancelled": "was cancelled" };
+
+export class Notifier {
+  #mine = new Set(JSON.parse(sessionStorage.getItem(KEY) ?? "[]"));
+
+  constructor(store) {
+    this.store = store;
+    const button = byId("notify");
+    // Only a secure context has notifications; a service in a LAN over plain HTTP is none.
+    if ("Notification" in window && isSecureContext) {
+      setHidden(button, Notification.permission !== "default");
+      button.addEventListener("click", async () => {
+        setHidden(button, (await Notification.requestPermission()) !== "default");
+      });
+    }
+  }
+
+  /** This browser submitted the job. */
+  remember(id) {
+    this.#mine.add(id);
+    sessionStorage.setItem(KEY, JSON.stringify([...this.#mine].slice(-KEPT)));
+  }
+
+  event({ stream, type }) {
+    const id = stream.slice("job/".length);
+    if (!(type in WORDS) || !this.#mine.has(id)) return;
+    const job = this.store.jobs.get(id);
+    if (!job) return;
+    const waiting = this.store.waiting().length;
+    announce(`${title(job)} ${WORDS[type]}${waiting ? `, ${plural(waiting, "job")} waiting` : ""}`);
+    if (document.hasFocus() || !("Notification" in window) || Notification.permission !== "granted") return;
+    const notification = new Notification(`Your job ${WORDS[type]}`, {
+      body: title(job).slice(0, 120),
+      icon: job.artifacts[0]?.url ?? "/static/favicon.svg",
+      tag: id, // the same job told by two tabs is one notification
+    });
+    notification.onclick = () => {
+      window.focus();
+      location.hash = `#/jobs/${id}`;
+      notification.close();
+    };
+  }
+}

@@ -1,0 +1,97 @@
+// The live queue: what runs, what waits, whether it is paused, and why nothing runs when nothing does.
+
+import * as api from "./api.js";
+import { actionButton } from "./action.js";
+import { byId, KeyedChildren, make, setHidden, setText } from "./dom.js";
+import { plural, title } from "./format.js";
+import { RunningCard } from "./running_card.js";
+import { WaitingRows } from "./waiting_rows.js";
+
+const FILTER_FROM = 8; // jobs; fewer can be read
+
+export class Queue {
+  #cards = new KeyedChildren(byId("running"), ({ id }) => id, (job) => new RunningCard(job, this.previews));
+  #banners = new KeyedChildren(byId("banners"), ({ key }) => key, makeBanner);
+  #controls = new KeyedChildren(byId("queue-controls"), ({ name }) => name, makeControl);
+  #rows = null;
+
+  /** `models()` gives the catalogue, for saying that nobody can run one. */
+  constructor({ store, previews, models }) {
+    Object.assign(this, { store, previews, models });
+    this.#rows = new WaitingRows(byId("rows"), (job) => store.rank(job));
+    byId("filter").addEventListener("input", () => this.draw());
+  }
+
+  draw() {
+    const { store } = this;
+    if (!store.hasSnapshot) return;
+    const waiting = store.waiting();
+    const running = [...store.running.values()].sort((a, b) => (a.started_at < b.started_at ? -1 : 1));
+    this.#cards.sync(running);
+    this.#banners.sync(this.#reasons(waiting));
+    this.#controls.sync([...store.queues.values()].map((queue) => ({ ...queue, isOnly: store.queues.size === 1 })));
+    setText(byId("queue-counts"), `${running.length} running, ${waiting.length.toLocaleString("en")} waiting`);
+    const isEmpty = running.length + waiting.length === 0;
+    setText(byId("queue-empty"), isEmpty ? "Nothing runs and nothing waits. Submit something and watch it develop." : "");
+    setHidden(byId("queue-empty"), !isEmpty);
+    this.#drawWaiting(waiting);
+  }
+
+  /** Once a second: what changes by time alone. */
+  tick() {
+    for (const card of this.#cards.parts.values()) card.tick();
+  }
+
+  #drawWaiting(waiting) {
+    const filter = byId("filter");
+    const wanted = filter.value.trim().toLowerCase();
+    setHidden(byId("waiting"), waiting.length === 0);
+    setHidden(byId("filter-label"), waiting.length < FILTER_FROM && wanted === "");
+    const shown = wanted ? waiting.filter((job) => matches(job, wanted)) : waiting;
+    setHidden(byId("filter-empty"), shown.length > 0 || waiting.length === 0);
+    setHidden(byId("rows"), shown.length === 0);
+    this.#rows.draw(shown);
+  }
+
+  /** Why waiting jobs do not run: banners, one a reason. */
+  #reasons(waiting) {
+    const paused = [...this.store.queues.values()].filter((queue) => queue.is_paused);
+    const reasons = paused.map(({ name }) => ({
+      key: `paused ${name}`,
+      text: `The queue ${name} is paused: what runs goes on, nothing new starts.`,
+    }));
+    const connected = [...this.store.workers.values()].filter((worker) => worker.is_connected);
+    if (connected.length === 0) {
+      const text = "No worker is connected. Jobs wait until one comes: safelight worker --server URL starts one.";
+      return [...reasons, { key: "no worker", text }];
+    }
+    const runnable = new Set(connected.flatMap(({ models }) => Object.values(models).flat()));
+    const stuck = new Map();
+    for (const { model } of waiting) if (!runnable.has(model)) stuck.set(model, (stuck.get(model) ?? 0) + 1);
+    for (const [model, count] of stuck)
+      reasons.push({ key: `model ${model}`, text: `No connected worker has the model ${model}: ${plural(count, "job")} wait for one.` });
+    return reasons;
+  }
+}
+
+function matches(job, wanted) {
+  return [title(job), job.model, job.submitter, job.id, ...job.tags].some((text) => text.toLowerCase().includes(wanted));
+}
+
+function makeBanner() {
+  const node = make("li", { class: "banner" });
+  return { node, update: ({ text }) => setText(node, text) };
+}
+
+/** One queue's pause and resume. */
+function makeControl({ name }) {
+  let isPaused = false;
+  const button = actionButton("Pause", () => (isPaused ? api.resume(name) : api.pause(name)), { class: "quiet" });
+  return {
+    node: button,
+    update({ is_paused, isOnly }) {
+      isPaused = is_paused;
+      setText(button, (is_paused ? "Resume" : "Pause") + (isOnly ? "" : ` ${name}`));
+    },
+  };
+}

@@ -1,0 +1,46 @@
+// Who makes the pictures: each worker with its device, its models and what it has in hand.
+
+import { byId, KeyedChildren, make, setAttribute, setHidden, setText } from "./dom.js";
+import { clock, memory, plural, words } from "./format.js";
+
+export class Workers {
+  #list = new KeyedChildren(byId("workers"), ({ name }) => name, makeWorker);
+
+  constructor(store) {
+    this.store = store;
+  }
+
+  draw() {
+    const hands = new Map(); // worker -> how many attempts it runs
+    for (const job of this.store.running.values()) {
+      const name = job.attempts.at(-1)?.worker;
+      hands.set(name, (hands.get(name) ?? 0) + 1);
+    }
+    const workers = [...this.store.workers.values()].sort(
+      (a, b) => b.is_connected - a.is_connected || (a.name < b.name ? -1 : 1),
+    );
+    this.#list.sync(workers.map((worker) => ({ ...worker, hands: hands.get(worker.name) ?? 0 })));
+    setHidden(byId("workers-empty"), workers.length > 0 || !this.store.hasSnapshot);
+  }
+}
+
+function makeWorker({ name }) {
+  const state = make("span", { class: "state" });
+  const device = make("p", { class: "device" });
+  const node = make("li", {}, make("p", {}, make("span", { class: "name" }, name), state), device);
+  return {
+    node,
+    update(worker) {
+      setAttribute(node, "data-connected", worker.is_connected);
+      setText(state, stateOf(worker));
+      const { kind, name: device_name, memory_bytes } = worker.device;
+      const models = Object.values(worker.models).flat().join(", ");
+      setText(device, [device_name || kind, memory(memory_bytes), models].filter(Boolean).join(" · "));
+    },
+  };
+}
+
+function stateOf({ is_connected, hands, lost, lost_at }) {
+  if (!is_connected) return lost ? `gone since ${clock(lost_at)}: ${words(lost)}` : "not connected";
+  return hands ? `runs ${plural(hands, "job")}` : "ready";
+}
