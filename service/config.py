@@ -19,8 +19,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """TCP port, 0 for any free one."""
     allow_hosts: tuple[str, ...] = ()
     """Host names a request may be addressed to, besides loopback and `host`."""
-    local_workers: int = 1
-    """How many worker processes to start on this machine; 0 for none."""
+    devices: tuple[str, ...] = ("auto",)
+    """Devices to start a worker on, one each; `auto` is every GPU of this machine, else the CPU. () for none."""
     worker_options: tuple[str, ...] = ()
     """Further arguments of those workers."""
     lease_s: float = 30.0

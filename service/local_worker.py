@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,14 +18,70 @@ RESTART_S = (0.2, 10.0)  # first and longest pause before a dead worker is start
 STEADY_S = 30.0  # a worker that lived this long begins again with the short pause
 STOP_S = 15.0  # after SIGTERM a worker has its own 10 s to hand back what runs
 
+# Asked in a process of its own: initialising a GPU driver leaves threads and open devices behind.
+_ASK_DEVICES = (
+    "from service.worker import devices, models; print(*devices.labels(models.versions().get('torch', '')))"
+)
+
 logger = logging.getLogger("safelight.local_worker")
+
+
+async def devices_here() -> list[str]:
+    """The devices that get a worker each: every GPU of this machine, else the CPU; `auto` if none can be told."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", _ASK_DEVICES, stdout=asyncio.subprocess.PIPE
+    )
+    said, _ = await process.communicate()
+    return said.decode().split() or ["auto"]
+
+
+class LocalWorkers:
+    """The workers of this machine: one a device."""
+
+    def __init__(
+        self, devices: Sequence[str], *, server: str, key_file: Path, spools: Path, options: Sequence[str]
+    ) -> None:
+        """`devices` may hold `auto` (devices_here). Each worker has its own folder in `spools`."""
+        self._devices = devices
+        self._server = server
+        self._key_file = key_file
+        self._spools = spools
+        self._options = options
+        self._workers: list[LocalWorker] = []
+        self._starting: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin; the processes start in the background, because finding the devices takes a moment."""
+        self._starting = asyncio.create_task(self._start())
+
+    async def stop(self) -> None:
+        """Let every worker hand back what it runs, and end it."""
+        if self._starting is not None:
+            self._starting.cancel()
+            await asyncio.gather(self._starting, return_exceptions=True)
+        await asyncio.gather(*(worker.stop() for worker in self._workers))
+
+    async def _start(self) -> None:
+        found = [
+            one for device in self._devices for one in (await devices_here() if device == "auto" else [device])
+        ]
+        for number, device in enumerate(found):
+            worker = LocalWorker(
+                name=f"{socket.gethostname()}-{number}",
+                server=self._server,
+                key_file=self._key_file,
+                spool=self._spools / str(number),
+                options=["--device", device, *self._options],
+            )
+            self._workers.append(worker)
+            worker.start()
 
 
 class LocalWorker:
     """One agent process under supervision."""
 
     def __init__(self, *, name: str, server: str, key_file: Path, spool: Path, options: Sequence[str]) -> None:
-        """`options` are further arguments of `safelight worker`, such as the device and the models."""
+        """`options` are further arguments of `safelight worker`."""
         self._name = name
         self._arguments = [
             "--server", server, "--key-file", str(key_file), "--name", name, "--spool", str(spool),

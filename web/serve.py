@@ -17,7 +17,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from service.config import Config
-from service.local_worker import LocalWorker
+from service.local_worker import LocalWorkers
 from web.transport import PushProtocol
 
 GRACE_S = 20  # seconds that open requests have to end
@@ -40,13 +40,18 @@ GRACE_S = 20  # seconds that open requests have to end
     "--allow-host", "allow_hosts", multiple=True, envvar="SAFELIGHT_ALLOW_HOSTS",
     help="A host name requests may be addressed to, besides loopback and --host (default: none). Repeatable.",
 )  # fmt: skip
-@click.option("--worker/--no-worker", default=True, show_default=True, help="Start a worker on this machine.")
+@click.option("--worker/--no-worker", default=True, show_default=True, help="Start workers on this machine.")
 @click.option(
-    "--device", default="auto", show_default=True, help="Device of that worker: auto, cpu, cuda:N or mps."
+    "--device",
+    "devices",
+    multiple=True,
+    default=["auto"],
+    show_default=True,
+    help="A device to start a worker on: cpu, cuda:N, mps, or auto for every GPU, else the CPU. Repeatable.",
 )
 @click.option(
     "--worker-model", "models", multiple=True,
-    help="A model id that worker offers (default: all whose weights are here). Repeatable.",
+    help="A model id those workers offer (default: all whose weights are here). Repeatable.",
 )  # fmt: skip
 @click.option(
     "--lease", "lease_s", type=click.FloatRange(1, 600), default=30.0, show_default=True,
@@ -58,19 +63,18 @@ def serve(
     port: int,
     allow_hosts: tuple[str, ...],
     worker: bool,
-    device: str,
+    devices: tuple[str, ...],
     models: tuple[str, ...],
     lease_s: float,
 ) -> None:
-    """Run the service: log, views, API, push, page, and a worker for this machine."""
-    options = ["--device", device, *(word for model in models for word in ("--model", model))]
+    """Run the service: log, views, API, push, page, and a worker for each device of this machine."""
     config = Config(
         data=data,
         host=host,
         port=port,
         allow_hosts=allow_hosts,
-        local_workers=1 if worker else 0,
-        worker_options=tuple(options),
+        devices=devices if worker else (),
+        worker_options=tuple(word for model in models for word in ("--model", model)),
         lease_s=lease_s,
         beat_s=min(5.0, lease_s / 6),
     )
@@ -98,23 +102,19 @@ async def _serve(config: Config, listener: socket.socket) -> None:
     address = _address(config.host, listener)
     async with open_app(config) as app:
         server = _server(app)
-        workers = [
-            LocalWorker(
-                name=f"{socket.gethostname()}-{number}",
-                server=address,
-                key_file=worker_key_file(config),
-                spool=config.data / "spool" / str(number),
-                options=config.worker_options,
-            )
-            for number in range(config.local_workers)
-        ]
+        workers = LocalWorkers(
+            config.devices,
+            server=address,
+            key_file=worker_key_file(config),
+            spools=config.data / "spool",
+            options=config.worker_options,
+        )
         _end_on_signals(server, workers)
-        for worker in workers:
-            worker.start()
+        workers.start()
         gc.freeze()  # what is imported by now is never garbage: collections need not look at it
         click.echo(f"Safelight serves {address} (data in {config.data})")
         await server.serve(sockets=[listener])
-        await _stop(workers)  # where the server ended by itself
+        await workers.stop()  # where the server ended by itself
 
 
 def _server(app: ASGIApp) -> uvicorn.Server:
@@ -142,13 +142,13 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _end_on_signals(server: uvicorn.Server, workers: list[LocalWorker]) -> None:
+def _end_on_signals(server: uvicorn.Server, workers: LocalWorkers) -> None:
     """The first SIGTERM or SIGINT ends things in order, the second at once."""
     loop = asyncio.get_running_loop()
     ending: list[asyncio.Task[None]] = []
 
     async def end() -> None:
-        await _stop(workers)
+        await workers.stop()
         server.should_exit = True
 
     def on_signal() -> None:
@@ -159,10 +159,6 @@ def _end_on_signals(server: uvicorn.Server, workers: list[LocalWorker]) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
-
-
-async def _stop(workers: list[LocalWorker]) -> None:
-    await asyncio.gather(*(worker.stop() for worker in workers))
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -36,7 +36,7 @@ def find(wanted: str, needs_torch: bool, torch_version: str) -> Device:
     """
     if wanted == "cpu" or (wanted == "auto" and not needs_torch):
         return _cpu()
-    has_gpu_build = bool(torch_version) and not torch_version.endswith("+cpu")
+    has_gpu_build = _has_gpu_build(torch_version)
     cuda = _cuda_devices() if has_gpu_build else []
     if wanted == "auto":
         return cuda[0] if cuda else _mps() or _cpu()
@@ -49,6 +49,16 @@ def find(wanted: str, needs_torch: bool, torch_version: str) -> Device:
         build = "" if has_gpu_build else f"; the installed torch ({torch_version or 'none'}) has no CUDA"
         raise NoSuchDevice(f"device {wanted} is not here: {len(cuda)} CUDA devices found{build}")
     return cuda[index]
+
+
+def labels(torch_version: str) -> list[str]:
+    """The devices of this machine that deserve a worker each: every GPU that torch can use, else the CPU."""
+    found = _cuda_devices() if _has_gpu_build(torch_version) else []
+    return [device.label for device in found] or [find("auto", True, torch_version).label]
+
+
+def _has_gpu_build(torch_version: str) -> bool:
+    return bool(torch_version) and not torch_version.endswith("+cpu")
 
 
 def _cpu() -> Device:

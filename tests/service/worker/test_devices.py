@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from service.worker.devices import NoSuchDevice, find
+from service.worker.devices import NoSuchDevice, find, labels
 
 
 def test_the_cpu_is_described() -> None:
@@ -25,3 +25,8 @@ def test_a_gpu_that_is_not_there_is_named_with_what_is() -> None:
         find("cuda:77", needs_torch=True, torch_version="2.13.0")
     with pytest.raises(NoSuchDevice, match=r"2\.13\.0\+cpu\) has no CUDA"):
         find("cuda", needs_torch=True, torch_version="2.13.0+cpu")
+
+
+def test_a_torch_without_cuda_gets_one_worker_for_the_machine() -> None:
+    assert labels("2.13.0+cpu") in (["cpu"], ["mps"])
+    assert labels("") in (["cpu"], ["mps"])
