@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from benchmarks import noop, reads, replay, startup, submit
+from benchmarks import noop, overhead, reads, replay, startup, submit
 from benchmarks.measure import Row, table
 
 SUBJECTS: Mapping[str, Callable[[bool], list[Row]]] = {
@@ -19,6 +19,7 @@ SUBJECTS: Mapping[str, Callable[[bool], list[Row]]] = {
     "noop": noop.rows,
     "reads": reads.rows,
     "replay": replay.rows,
+    "overhead": overhead.rows,
 }
 
 

@@ -16,7 +16,7 @@ START_S = 60.0
 
 
 def rows(quick: bool) -> list[Row]:
-    """Process start to a 200 of /v1/health/ready, on an empty and on an existing log, in turn with a bare server."""
+    """Process start to a 200 of /v1/health/ready, on an empty and on a used log, in turn with a bare server."""
     with tempfile.TemporaryDirectory(prefix="safelight-bench-") as folder:
         kept = Path(folder) / "data"
         _service_s(kept)
