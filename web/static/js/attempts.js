@@ -29,25 +29,25 @@ function attemptItem(attempt) {
   return make(
     "li",
     { "data-outcome": outcome ?? "running" },
-    make("p", {}, make("span", { class: "number" }, `${attempt.attempt}`), `${worker}: ${end}`),
+    make("p", {}, make("span", { class: "number" }, String(attempt.attempt)), `${worker}: ${end}`),
     detail && outcome !== "failed" ? make("p", { class: "hint" }, detail) : null,
-    attempt.phases.length ? strip(attempt) : null,
+    ...(attempt.phases.length ? phasesOf(attempt) : []),
   );
 }
 
-function strip({ phases, ended_at }) {
+/** A strip for the eye, and the same as words: a short phase leaves no room for its name in the strip. */
+function phasesOf({ phases, ended_at }) {
   const now = new Date(Date.now() - api.clockAhead_ms).toISOString();
-  const parts = phases.map(({ phase, at }, index) => {
+  const strip = make("div", { class: "strip", "aria-hidden": "true" });
+  const list = make("ul", { class: "phases", "aria-label": "Phases" });
+  phases.forEach(({ phase, at }, index) => {
     const isOpen = !phases[index + 1] && !ended_at;
     const seconds = Math.max(0, secondsBetween(at, phases[index + 1]?.at ?? ended_at ?? now));
-    const part = make(
-      "li",
-      { "data-phase": phase, "data-open": isOpen },
-      make("span", { class: "phase-name" }, sentence(phase)),
-      make("span", { class: "phase-took" }, isOpen ? "now" : duration(seconds)),
-    );
-    part.style.flexGrow = Math.max(seconds, 0.001);
-    return part;
+    const part = make("span", { "data-phase": phase, "data-open": isOpen });
+    part.style.flexGrow = Math.max(1, seconds * 1000); // a sum below 1 would not fill the strip
+    strip.append(part);
+    const took = make("span", { class: "took" }, isOpen ? "now" : duration(seconds));
+    list.append(make("li", {}, `${sentence(phase)} `, took));
   });
-  return make("ol", { class: "strip", "aria-label": "Phases" }, ...parts);
+  return [strip, list];
 }

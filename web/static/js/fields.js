@@ -48,7 +48,7 @@ export class Field {
   }
 
   placeholder() {
-    return this.property.default === undefined ? "drawn at random" : null;
+    return this.property.default === undefined ? "random" : null;
   }
 
   /** Show these params, or the default where they say nothing. */

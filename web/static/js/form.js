@@ -128,7 +128,7 @@ export class SubmitForm {
 
   /** Show a refusal at the field it names, or under the form when it names none of ours. */
   #complain({ message, field: path }) {
-    const text = message.replaceAll("`", "");
+    const text = message.replaceAll("`", "").replace(/^params\.\w+: /, "");
     const name = (path ?? "").replace(/^params\./, "");
     const field = [...this.#fields, this.#priority].find(({ names }) => names.includes(name));
     if (name === "prompt" || name === "model") {

@@ -1,8 +1,9 @@
 // Numbers, instants and names as people read them.
 
-/** `4.2 s`, `1 min 05 s`, `2 h 03 min`. */
+/** `38 ms`, `4.2 s`, `1 min 05 s`, `2 h 03 min`. */
 export function duration(seconds) {
   const s = Math.max(0, seconds);
+  if (s < 0.0995) return `${Math.round(s * 1000)} ms`;
   if (s < 9.95) return `${s.toFixed(1)} s`;
   if (s < 59.5) return `${Math.round(s)} s`;
   const whole = Math.round(s);
@@ -49,6 +50,13 @@ export function sentence(name) {
 /** What to call a job: its prompt, else its task. */
 export function title(job) {
   return job.params.prompt || words(job.task);
+}
+
+/** A job's numbers in one line: `512 × 512 px, 20 steps, guidance 4`. */
+export function settings({ width, height, steps, ...others }) {
+  const size = width && height ? [`${width} × ${height} px`] : [];
+  const numbers = Object.entries(others).filter(([, value]) => typeof value === "number");
+  return [...size, ...(steps ? [plural(steps, "step")] : []), ...numbers.map(([name, value]) => `${words(name)} ${value}`)].join(", ");
 }
 
 export function plural(count, noun) {

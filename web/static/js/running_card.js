@@ -3,7 +3,7 @@
 import * as api from "./api.js";
 import { actionButton } from "./action.js";
 import { make, setAttribute, setHidden, setText } from "./dom.js";
-import { secondsBetween, sentence, ticking, title } from "./format.js";
+import { secondsBetween, sentence, settings, ticking, title } from "./format.js";
 
 export class RunningCard {
   #job = null;
@@ -27,6 +27,7 @@ export class RunningCard {
         { class: "facts" },
         this.link,
         this.about,
+        make("p", { class: "about settings" }, settings(job.params)),
         this.bar,
         make("p", { class: "where" }, this.phase, this.elapsed),
         this.cancel,

@@ -1,7 +1,7 @@
 // A job's history as a list of sentences, each with its time, its author and the record as the log has it.
 
 import { make } from "./dom.js";
-import { plural, secondsBetween, sentence, words } from "./format.js";
+import { duration, plural, secondsBetween, sentence, words } from "./format.js";
 
 const SENTENCES = {
   "job-submitted": ({ data }) => `Submitted to queue ${data.queue}${data.priority === 50 ? "" : `, priority ${data.priority}`}`,
@@ -53,26 +53,21 @@ function entry(event, previous) {
       {},
       make("p", { class: "what" }, say(event)),
       make(
-        "p",
-        { class: "who" },
-        [previous && `+${gap(previous.at, event.at)}`, `by ${event.actor}`].filter(Boolean).join(" · "),
-      ),
-      make(
         "details",
         {},
-        make("summary", {}, `Record ${event.position}`),
+        make("summary", {}, about(event, previous)),
         make("pre", { tabindex: "0" }, JSON.stringify(record, null, 2)),
       ),
     ),
   );
 }
 
+function about({ at, actor, position }, previous) {
+  const since = previous ? [`+${duration(secondsBetween(previous.at, at))}`] : [];
+  return [...since, actor, `record ${position}`].join(" · ");
+}
+
 /** Hours to seconds: a job's events are seldom a minute apart. */
 function timeOf(at) {
   return new Date(at).toLocaleTimeString("en-GB");
-}
-
-function gap(from, to) {
-  const s = secondsBetween(from, to);
-  return s < 10 ? `${s.toFixed(s < 1 ? 3 : 2)} s` : s < 120 ? `${Math.round(s)} s` : `${Math.round(s / 60)} min`;
 }

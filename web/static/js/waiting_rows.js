@@ -52,24 +52,21 @@ export class WaitingRows {
     const seen = this.#jobs.slice(first, Math.ceil((scrollTop + clientHeight) / ROW_PX) + BEYOND);
     const wanted = new Set(seen.map(({ id }) => id));
     for (const [id, row] of this.#shown) if (!wanted.has(id)) this.#release(id, row);
+    // In the document in the order they are seen: Tab and a screen reader follow that, not the transform.
+    let next = this.#body.firstElementChild;
     seen.forEach((job, offset) => {
       let row = this.#shown.get(job.id);
-      if (!row) this.#shown.set(job.id, (row = this.#take()));
+      if (!row) this.#shown.set(job.id, (row = this.#spare.pop() ?? new Row()));
       row.update(job, first + offset, this.rank(job));
+      if (row.node === next) next = next.nextElementSibling;
+      else this.#body.insertBefore(row.node, next);
     });
-  }
-
-  #take() {
-    const row = this.#spare.pop() ?? new Row();
-    if (!row.node.isConnected) this.#body.append(row.node);
-    row.node.hidden = false;
-    return row;
   }
 
   #release(id, row) {
     // The focus must not pass to whichever job the row shows next: Enter would cancel that one.
     if (row.node.contains(document.activeElement)) this.table.focus({ preventScroll: true });
-    row.node.hidden = true;
+    row.node.remove();
     this.#shown.delete(id);
     this.#spare.push(row);
   }

@@ -1,0 +1,241 @@
+"""The page in a real Chromium, over the whole service: submit, watch, cancel, retry, pause, and come back."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+pytest.importorskip("playwright", reason="needs playwright: pip install playwright")
+
+from playwright.sync_api import Browser, Locator, Page, expect
+
+from tests.service_process import ServiceProcess, running_service, wait_for
+from tests.web.browser import Watched, running_chromium, watched_page
+
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+
+LONG: dict[str, Any] = {"task": "pretend", "params": {"steps": 600, "step_s": 0.1}}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with running_chromium() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def service(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
+    with running_service(tmp_path_factory.mktemp("page")) as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def client(service: ServiceProcess) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=service.url, timeout=30) as client:
+        yield client
+
+
+@pytest.fixture
+def watched(browser: Browser, service: ServiceProcess) -> Iterator[Watched]:
+    with watched_page(browser, service.url) as watched:
+        yield watched
+
+
+def submit(client: httpx.Client, body: dict[str, Any]) -> str:
+    answer = client.post("/v1/jobs", json=body)
+    assert answer.status_code == 201, answer.text
+    job: str = answer.json()["id"]
+    return job
+
+
+def of_job(page: Page, where: str, job: str) -> Locator:
+    return page.locator(f'{where} [data-job="{job}"]')
+
+
+def choose_results(page: Page, name: str) -> None:
+    page.get_by_role("group", name="Which results").get_by_role("button", name=name).click()
+
+
+def test_a_job_goes_from_the_form_over_its_preview_to_its_picture_without_a_reload(
+    watched: Watched, client: httpx.Client
+) -> None:
+    client.post("/v1/queues/default/pause")
+    page = watched.open()
+    page.evaluate("window.sameDocument = true")
+    page.get_by_label("What should it show?").fill("a large red circle on a blue background")
+    page.get_by_text("Options").click()
+    page.get_by_label("Steps", exact=True).fill("150")
+    page.get_by_role("button", name="Submit", exact=True).click()
+    row = page.locator("#rows").get_by_role("row").filter(has_text="a large red circle")
+    expect(row).to_be_visible()
+    job = row.get_attribute("data-job") or ""
+
+    page.get_by_role("button", name="Resume").click()
+    card = of_job(page, "#running", job)
+    expect(card).to_contain_text("of 150")
+    preview = card.get_by_role("img", name="Preview: a large red circle")
+    expect(preview).to_have_attribute("src", re.compile("^blob:"))
+    wait_for(lambda: preview.count() == 0 or preview.evaluate("image => image.naturalWidth") > 0, 30, "a preview")
+    expect(card.get_by_role("progressbar")).to_have_attribute("max", "150")
+
+    tile = of_job(page, "#gallery", job)
+    expect(tile).to_be_visible()
+    expect(card).to_have_count(0)
+    expect(row).to_have_count(0)
+    picture = tile.get_by_role("img")
+    wait_for(lambda: picture.evaluate("image => image.naturalWidth") == 512, 30, "the picture to load")
+    assert page.evaluate("window.sameDocument")
+    watched.check()
+
+
+def test_a_job_page_tells_the_whole_course_of_its_job(watched: Watched, client: httpx.Client) -> None:
+    body = {"params": {"prompt": "a small green star on a white background", "steps": 4, "seed": 11}}
+    job = submit(client, body)
+    page = watched.open()
+    of_job(page, "#gallery", job).get_by_role("link").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("a small green star on a white background")
+    expect(page.get_by_role("heading", level=1)).to_be_focused()
+    events = client.get(f"/v1/jobs/{job}/events").json()["events"]
+    shown = page.locator(".events > li")
+    expect(shown).to_have_count(len(events))
+    assert [item.get_attribute("data-type") for item in shown.all()] == [event["type"] for event in events]
+    expect(page.locator(".parameters")).to_contain_text("11")
+    expect(page.locator(".files a[download]")).to_have_attribute(
+        "href", client.get(f"/v1/jobs/{job}").json()["artifacts"][0]["url"]
+    )
+    page.get_by_role("link", name="All jobs").click()
+    expect(of_job(page, "#gallery", job).get_by_role("link")).to_be_focused()
+    watched.check()
+
+
+def test_a_running_job_is_cancelled_from_its_card(watched: Watched, client: httpx.Client) -> None:
+    job = submit(client, LONG)
+    page = watched.open()
+    card = of_job(page, "#running", job)
+    expect(card).to_contain_text("of 600")
+    card.get_by_role("button", name="Cancel").click()
+    expect(card).to_have_count(0)
+    choose_results(page, "Cancelled")
+    expect(of_job(page, "#gallery", job)).to_be_visible()
+    watched.check()
+
+
+def test_a_waiting_job_is_cancelled_from_its_row(watched: Watched, client: httpx.Client) -> None:
+    client.post("/v1/queues/default/pause")
+    kept, ended = submit(client, LONG), submit(client, {"params": {"prompt": "never mind"}})
+    page = watched.open()
+    of_job(page, "#rows", ended).get_by_role("button", name="Cancel: never mind").click()
+    expect(of_job(page, "#rows", ended)).to_have_count(0)
+    expect(of_job(page, "#rows", kept)).to_be_visible()
+    assert client.get(f"/v1/jobs/{ended}").json()["status"] == "cancelled"
+    client.post(f"/v1/jobs/{kept}/cancel")
+    client.post("/v1/queues/default/resume")
+    watched.check()
+
+
+def test_a_failed_job_says_why_and_is_retried_live(watched: Watched, client: httpx.Client) -> None:
+    job = submit(client, {"task": "pretend", "params": {"outcome": "failed"}})
+    page = watched.open()
+    choose_results(page, "Failed")
+    of_job(page, "#gallery", job).get_by_role("link").click()
+    expect(page.get_by_role("heading", name="Why it failed")).to_be_visible()
+    expect(page.locator(".attempts > ol > li")).to_have_count(1)
+    page.get_by_role("button", name="Retry").click()
+    expect(page.locator(".attempts > ol > li")).to_have_count(2)
+    expect(page.locator('.events [data-type="job-retried"]')).to_have_count(1)
+    expect(page.locator('.events [data-type="job-failed"]')).to_have_count(2)
+    watched.check()
+
+
+def test_submit_again_takes_over_what_the_job_had(watched: Watched, client: httpx.Client) -> None:
+    body = {"params": {"prompt": "a large blue ring on a white background", "steps": 3, "seed": 77}, "priority": 60}
+    job = submit(client, body)
+    page = watched.open(f"/#/jobs/{job}")
+    page.get_by_role("button", name="Submit again with changes").click()
+    expect(page.get_by_label("What should it show?")).to_have_value("a large blue ring on a white background")
+    expect(page.get_by_label("Seed")).to_have_value("77")
+    expect(page.get_by_label("Steps", exact=True)).to_have_value("3")
+    expect(page.get_by_label("Priority")).to_have_value("60")
+    watched.check()
+
+
+def test_a_paused_queue_says_so_and_goes_on_when_it_is_resumed(watched: Watched, client: httpx.Client) -> None:
+    page = watched.open()
+    page.get_by_role("button", name="Pause").click()
+    banner = page.get_by_text("The queue default is paused")
+    expect(banner).to_be_visible()
+    job = submit(client, {"task": "pretend", "params": {}})
+    expect(of_job(page, "#rows", job)).to_be_visible()
+    page.get_by_role("button", name="Resume").click()
+    expect(banner).to_have_count(0)
+    expect(of_job(page, "#gallery", job)).to_be_visible()
+    watched.check()
+
+
+def test_what_the_service_refuses_is_shown_at_its_field(watched: Watched, client: httpx.Client) -> None:
+    page = watched.open()
+    page.get_by_role("button", name="Submit", exact=True).click()
+    prompt = page.get_by_label("What should it show?")
+    expect(prompt).to_have_attribute("aria-invalid", "true")
+    expect(prompt).to_be_focused()
+    prompt.fill("a star")
+    page.get_by_text("Options").click()
+    steps = page.get_by_label("Steps", exact=True)
+    steps.fill("999")
+    page.get_by_role("button", name="Submit", exact=True).click()
+    expect(steps).to_have_attribute("aria-invalid", "true")
+    expect(steps).to_be_focused()
+    expect(steps).to_have_accessible_description(re.compile("999 is not accepted.*150"))
+    expect(prompt).not_to_have_attribute("aria-invalid", "true")
+    steps.fill("2")
+    page.keyboard.press("Control+Enter")
+    expect(page.get_by_text("Submitted:")).to_be_visible()
+    expect(steps).not_to_have_attribute("aria-invalid", "true")
+    watched.check(allowed=("422",))
+
+
+def test_markup_in_a_prompt_stays_text(watched: Watched, client: httpx.Client) -> None:
+    prompt = "<img src=x onerror='window.ran=1'><script>window.ran=1</script><b>bold</b>"
+    client.post("/v1/queues/default/pause")
+    job = submit(client, {"params": {"prompt": prompt, "steps": 1}})
+    page = watched.open()
+    expect(of_job(page, "#rows", job)).to_contain_text(prompt)
+    client.post("/v1/queues/default/resume")
+    tile = of_job(page, "#gallery", job)
+    expect(tile).to_contain_text(prompt)
+    tile.get_by_role("link").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text(prompt)
+    assert page.locator("main b, main script").count() == 0
+    assert page.evaluate("window.ran") is None
+    watched.check()
+
+
+def test_a_page_goes_on_where_it_was_after_the_service_was_killed(browser: Browser, tmp_path: Path) -> None:
+    with (
+        running_service(tmp_path, "--no-worker") as service,
+        httpx.Client(base_url=service.url, timeout=30) as client,
+        watched_page(browser, service.url) as watched,
+    ):
+        before = [submit(client, {"params": {"prompt": f"before {n}"}}) for n in range(3)]
+        page = watched.open()
+        page.evaluate("window.sameDocument = true")
+        expect(page.locator("#rows [data-job]")).to_have_count(3)
+        service.kill()
+        expect(page.locator("#connection")).to_have_attribute("data-state", "reconnecting")
+        service.restart()
+        client.post(f"/v1/jobs/{before[0]}/cancel")
+        after = submit(client, {"params": {"prompt": "after"}})
+        expect(of_job(page, "#rows", after)).to_be_visible()
+        expect(page.locator("#connection")).to_have_attribute("data-state", "live")
+        shown = page.locator("#rows [data-job]")
+        expect(shown).to_have_count(3)
+        assert [row.get_attribute("data-job") for row in shown.all()] == [*before[1:], after]
+        assert page.evaluate("window.sameDocument")
+        assert "after=" not in watched.sockets[0]
+        assert "after=" in watched.sockets[-1]  # resumed, not begun anew
+        watched.check(allowed=("ERR_CONNECTION", "WebSocket"))
