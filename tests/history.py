@@ -6,7 +6,9 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any
 
-from events.envelope import Draft, Record, encode
+import msgspec
+
+from events.envelope import Draft, Record, decode, encode
 from events.workers import Device
 from projections.live import LiveState
 from service import commands as ask
@@ -64,7 +66,8 @@ class History:
         return len(self.records)
 
     def read(self, after: int, limit: int) -> list[Record]:
-        return self.records[after : after + limit]
+        """As an engine gives them: decoded from what was stored, not the objects that were appended."""
+        return [_stored(record) for record in self.records[after : after + limit]]
 
     def leaf(self, position: int) -> bytes | None:
         if not 0 < position <= len(self.records):
@@ -87,6 +90,11 @@ class History:
     def lease(self, job: str = "j", worker: str = "w", boot: str = "b1") -> Held:
         (record,) = self.ask(ask.LeaseJob(job=job, worker=worker, boot=boot, lease_s=LEASE_S))
         return Held(job, self.state.jobs[job].attempt, record.position)
+
+
+def _stored(record: Record) -> Record:
+    event = record.event
+    return msgspec.structs.replace(record, event=decode(event.type, event.SCHEMA, encode(event)))
 
 
 class Held:
