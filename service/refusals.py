@@ -35,6 +35,7 @@ class UnknownQueue(Refusal):
 
     def __init__(self, queue: str, known: Sequence[str]) -> None:
         super().__init__(f"queue {queue!r} is not known; use one of {', '.join(known)}")
+        self.field = "queue"
         self.queue = queue
 
 

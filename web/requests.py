@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from starlette.requests import Request
@@ -12,11 +14,13 @@ from starlette.responses import Response
 from projections.jobs import JobView
 from service.auth import Caller
 from service.dispatch import Dispatcher
+from service.field_errors import explain
 from service.handle import Handler
 from web.errors import Problem
 from web.resources import JobResource, job_resource
 
 MAX_JSON_BYTES = 1 << 20
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 T = TypeVar("T")
 
@@ -43,10 +47,19 @@ async def body_as(request: Request, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(raw, type=kind)
     except msgspec.ValidationError as error:
-        _, _, path = str(error).partition(" - at `$")
-        raise Problem(422, "invalid-field", str(error), field=path.strip("`.")) from None
+        field, message = explain(error, _plain(raw), getattr(kind, "__struct_fields__", ()))
+        raise Problem(422, "invalid-field", f"{field or 'the body'}: {message}", field=field) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Problem(400, "bad-json", f"the body is no JSON document ({error}); send one object") from None
+        why = "it holds a lone surrogate" if _SURROGATE.search(raw) else str(error)
+        raise Problem(400, "bad-json", f"the body is no JSON document ({why}); send one object") from None
+
+
+def _plain(raw: bytes) -> Any:
+    """The body as plain objects, to show a value from it; json also reads the numbers that msgspec refuses."""
+    try:
+        return json.loads(raw)
+    except (ValueError, RecursionError):
+        return None
 
 
 def check_json_type(request: Request) -> None:

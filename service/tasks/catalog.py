@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from service.field_errors import explain, shown
 from service.tasks.pretend import Pretend
 from service.tasks.task import MAX_SEED, Params
 from service.tasks.text_to_image import TextToImage
@@ -88,7 +89,7 @@ def complete(model: Model, given: Mapping[str, Any], seed: int) -> Params:
     try:
         params = msgspec.convert(merged, kind)
     except msgspec.ValidationError as error:
-        raise _explained(error, merged) from None
+        raise InvalidParams(*explain(error, merged, kind.__struct_fields__)) from None
     _check_text(params)
     _check_size(model, params)
     return params
@@ -98,7 +99,7 @@ def _check_text(params: Params) -> None:
     for field in params.__struct_fields__:
         value = getattr(params, field)
         if isinstance(value, str) and ("\0" in value or not _is_unicode(value)):
-            raise InvalidParams(field, "holds a NUL or a lone surrogate; send plain Unicode text")
+            raise InvalidParams(field, f"{shown(value)} holds a NUL or a lone surrogate; send plain Unicode text")
 
 
 def _is_unicode(text: str) -> bool:
@@ -117,14 +118,3 @@ def _check_size(model: Model, params: Params) -> None:
         raise InvalidParams(
             "width", f"{params.width} x {params.height} px is no size of model {model.id}; use {known}"
         )
-
-
-def _explained(error: msgspec.ValidationError, merged: Mapping[str, Any]) -> InvalidParams:
-    """msgspec's message with the field and the value that it leaves out."""
-    message = str(error)
-    text, _, path = message.partition(" - at `$")
-    field = path.strip("`.")
-    if field in merged and isinstance(merged[field], (int, float, str, bool)):
-        shown = repr(merged[field])
-        text = f"{shown[:60]} is not accepted: {text[:1].lower()}{text[1:]}"
-    return InvalidParams(field, text)

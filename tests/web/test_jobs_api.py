@@ -64,7 +64,10 @@ def test_the_same_idempotency_key_gives_the_first_job_and_another_body_a_409(cli
 @pytest.mark.parametrize(
     ("body", "status", "kind", "field"),
     [
-        ({"params": {}}, 422, "invalid-field", "params"),
+        ({"params": {}}, 422, "invalid-field", "params.prompt"),
+        ({"params": {"prompt": "x", "stpes": 3}}, 422, "invalid-field", "params.stpes"),
+        ({}, 422, "invalid-field", "params"),
+        ([], 422, "invalid-field", ""),
         ({"params": {"prompt": ""}}, 422, "invalid-field", "params.prompt"),
         ({"params": {"prompt": "x", "steps": 1000}}, 422, "invalid-field", "params.steps"),
         ({"params": {"prompt": "x" * 4001}}, 422, "invalid-field", "params.prompt"),
@@ -73,10 +76,10 @@ def test_the_same_idempotency_key_gives_the_first_job_and_another_body_a_409(cli
         ({"params": []}, 422, "invalid-field", "params"),
         ({"params": {"prompt": "x"}, "priority": "high"}, 422, "invalid-field", "priority"),
         ({"params": {"prompt": "x"}, "priority": 101}, 422, "invalid-field", "priority"),
-        ({"params": {"prompt": "x"}, "colour": 1}, 422, "invalid-field", ""),
+        ({"params": {"prompt": "x"}, "colour": 1}, 422, "invalid-field", "colour"),
         ({"params": {"prompt": "x"}, "task": "nothing"}, 422, "unknown-task", "task"),
         ({"params": {"prompt": "x"}, "model": "../../etc/passwd"}, 422, "unknown-model", "model"),
-        ({"params": {"prompt": "x"}, "queue": "nowhere"}, 404, "unknown-queue", None),
+        ({"params": {"prompt": "x"}, "queue": "nowhere"}, 404, "unknown-queue", "queue"),
     ],
 )
 def test_a_bad_field_is_named(

@@ -31,6 +31,7 @@ _MACHINE_KEYS = ("_name_or_path", "name_or_path", "local_files_only", "is_local"
 
 
 def main() -> None:
+    """Assemble, fit the preview's colours, write the folder."""
     parser = argparse.ArgumentParser(description="Make the shipped folder from the training checkpoints.")
     parser.add_argument("--scratch", type=Path, required=True, help="folder of the training runs' checkpoints")
     parser.add_argument("--out", type=Path, default=WEIGHTS, help="folder to replace (default: the package's)")

@@ -29,6 +29,7 @@ GUIDANCE = 4.0
 
 
 def main() -> None:
+    """Draw the grid, read every picture, print the rates."""
     arguments = _arguments()
     torch.set_num_threads(1)
     pipeline = load(arguments.weights)

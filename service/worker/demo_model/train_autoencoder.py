@@ -27,6 +27,7 @@ WOBBLE = 0.3
 
 
 def main() -> None:
+    """Train the encoder, then the decoder; a run that was ended goes on."""
     arguments = _arguments()
     torch.set_num_threads(1)
     torch.manual_seed(arguments.seed)

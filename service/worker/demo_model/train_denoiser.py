@@ -34,6 +34,7 @@ DECIDING_SHARE = 0.4  # of the steps, with the loss on strong noise
 
 
 def main() -> None:
+    """Train both networks; a run that was ended goes on."""
     arguments = _arguments()
     torch.set_num_threads(1)
     torch.manual_seed(arguments.seed)
