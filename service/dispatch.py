@@ -10,12 +10,12 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
 
 from events.envelope import Record
-from events.jobs import ArtifactRef, JobCancelRequested, JobError, JobLeased, JobPhaseEntered
+from events.jobs import JobCancelRequested, JobLeased, JobPhaseEntered
 from events.workers import Device, LossReason
 from projections.job_queries import find_job
 from projections.live import LiveWorker
@@ -24,9 +24,9 @@ from service import protocol as say
 from service.decisions.workers import keeps
 from service.handle import Handler
 from service.refusals import NotLeasable, Refusal, StaleAttempt
+from service.reports import command_of
 from service.scheduling.pick import pick
 
-ERROR_KINDS = frozenset({"invalid-input", "model-missing", "out-of-memory", "crash", "lost", "internal"})
 logger = logging.getLogger("safelight.dispatch")
 
 Send = Callable[[say.ToWorker], None]
@@ -73,13 +73,16 @@ class Dispatcher:
         *,
         monotonic: Callable[[], float],
         new_id: Callable[[], str],
+        is_stored: Callable[[str], bool],
         lease_s: float = say.LEASE_S,
         beat_s: float = say.BEAT_S,
     ) -> None:
-        """`lease_s` is how long a silent worker keeps its jobs, `beat_s` how often it must be heard."""
+        """`is_stored` tells whether the artifact of a digest is in the store. `lease_s` is how long a silent worker
+        keeps its jobs, `beat_s` how often it must be heard."""
         self._handler = handler
         self._monotonic = monotonic
         self._new_id = new_id
+        self._is_stored = is_stored
         self._lease_s = lease_s
         self._beat_s = beat_s
         self._sessions: dict[str, Session] = {}  # worker name -> its session
@@ -263,7 +266,7 @@ class Dispatcher:
 
     def _report(self, session: Session, message: say.Reported) -> None:
         """Decide a numbered report at once, in order; acknowledge when it and all before it are settled."""
-        command = _command_of(message)
+        command = command_of(message, self._is_stored)
         task = self._handler.ask(
             command, actor=f"worker/{session.worker}", cause=f"{session.boot}/{message.number}"
         )
@@ -384,21 +387,3 @@ class Dispatcher:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _command_of(message: say.Reported) -> ask.Command:
-    """The command that a numbered report asks for."""
-    held: dict[str, Any] = {"job": message.job, "attempt": message.attempt, "token": message.token}
-    match message:
-        case say.Phase(phase=phase):
-            return ask.ReportPhase(phase=phase[:64], **held)
-        case say.Completed(artifacts=artifacts, facts=facts):
-            refs = tuple(msgspec.convert(a, ArtifactRef, from_attributes=True) for a in artifacts)
-            return ask.CompleteJob(artifacts=refs, facts=facts, **held)
-        case say.Failed(kind=kind, message=text, detail=detail):
-            known = kind if kind in ERROR_KINDS else "internal"
-            error = JobError(kind=known, message=text[:2000], detail=detail[:8000] if detail else None)  # type: ignore[arg-type]
-            return ask.FailAttempt(error=error, **held)
-        case say.Stopped(step=step):
-            return ask.ConfirmStop(step=step, **held)
-    raise AssertionError(f"{type(message).__name__} is no report")

@@ -60,10 +60,12 @@ async def open_app(config: Config) -> AsyncIterator[Gate]:
     handler = Handler(config.data, clock=lambda: time.time_ns() // 1000)
     try:
         await _first_start(handler, config)
+        artifacts = ArtifactStore(config.data / "artifacts")
         dispatcher = Dispatcher(
             handler,
             monotonic=time.monotonic,
             new_id=lambda: secrets.token_hex(8),
+            is_stored=lambda digest: artifacts.path(digest) is not None,
             lease_s=config.lease_s,
             beat_s=config.beat_s,
         )
@@ -76,7 +78,7 @@ async def open_app(config: Config) -> AsyncIterator[Gate]:
         handler.listen(hub.publish)
         app = Starlette(routes=_routes(), exception_handlers=HANDLERS)
         app.state.handler, app.state.dispatcher, app.state.hub = handler, dispatcher, hub
-        app.state.artifacts = ArtifactStore(config.data / "artifacts")
+        app.state.artifacts = artifacts
         ticking = asyncio.create_task(_tick(dispatcher))
         try:
             yield _gated(app, handler, config)

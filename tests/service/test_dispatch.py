@@ -28,9 +28,11 @@ class Floor:
         self.now = 0.0
         self.handler = Handler(data, clock=lambda: int(self.now * 1e6))
         ids = itertools.count(1)
+        self.stored: set[str] = set()
         self.dispatcher = Dispatcher(
-            self.handler, monotonic=lambda: self.now, new_id=lambda: f"offer-{next(ids)}", lease_s=30, beat_s=5
-        )
+            self.handler, monotonic=lambda: self.now, new_id=lambda: f"offer-{next(ids)}",
+            is_stored=self.stored.__contains__, lease_s=30, beat_s=5,
+        )  # fmt: skip
 
     async def ask(self, command: ask.Command) -> None:
         await self.handler.ask(command, actor="tester", cause="test")
@@ -90,11 +92,11 @@ class Peer:
         self.say(say.Accept(offer=offer.offer))
         return await self.hears(say.Start)
 
-    def completes(self, start: say.Start, token: int | None = None) -> None:
+    def completes(self, start: say.Start, token: int | None = None, files: tuple[say.Artifact, ...] = ()) -> None:
         self.say(
             say.Completed(
                 number=next(self.numbers), job=start.job, attempt=start.attempt, token=token or start.token,
-                artifacts=(), facts={},
+                artifacts=files, facts={},
             )
         )  # fmt: skip
 
@@ -372,3 +374,17 @@ async def test_a_worker_that_never_comes_back_after_a_restart_loses_its_job(tmp_
     await second.becomes("j", "queued")
     assert "w" not in second.handler.state.workers
     await second.handler.close()
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+async def test_a_job_completes_only_with_files_that_are_in_the_store(floor: Floor, is_there: bool) -> None:
+    await floor.ask(submission())
+    peer = await floor.worker()
+    file = say.Artifact(digest="a" * 64, media_type="image/png", bytes=3, width=1, height=1)
+    if is_there:
+        floor.stored.add(file.digest)
+    peer.completes(await peer.starts(), files=(file,))
+    await peer.hears(say.Acknowledge)
+    last = floor.events("j")[-1]
+    assert last.type == ("job-completed" if is_there else "job-failed")
+    assert is_there or file.digest in last.error.message
