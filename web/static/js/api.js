@@ -23,6 +23,7 @@ export const cancel = (id) => ask("POST", `${path(id)}/cancel`);
 export const retry = (id) => ask("POST", `${path(id)}/retry`);
 export const pause = (queue) => ask("POST", `/v1/queues/${encodeURIComponent(queue)}/pause`);
 export const resume = (queue) => ask("POST", `/v1/queues/${encodeURIComponent(queue)}/resume`);
+export const logOut = () => ask("DELETE", "/v1/session");
 export const logIn = (key) => ask("POST", "/v1/session", { key });
 
 /** Submit a job; the same `key` submits the same job, however often it is sent. */

@@ -2,19 +2,28 @@
 
 import * as api from "./api.js";
 import { byId, setHidden, setText } from "./dom.js";
+import { tellTrouble } from "./frame.js";
+
+const KEY = "safelight.has-key";
 
 export class Login {
   /** `onOpen()` is called when a key has opened the door. */
   constructor(onOpen) {
     this.onOpen = onOpen;
+    // No script can see the cookie, so the page remembers that it asked for one.
+    setHidden(byId("logout"), localStorage.getItem(KEY) === null);
+    byId("logout").addEventListener("click", () => this.#close());
     byId("login-form").addEventListener("submit", (event) => {
       event.preventDefault();
       this.#open();
     });
   }
 
-  show() {
+  /** Ask for a key; `reason` says why the one at hand will not do. */
+  show(reason = "") {
     if (!byId("login").hidden) return;
+    setText(byId("login-error"), reason);
+    setHidden(byId("login-error"), reason === "");
     setHidden(byId("login"), false);
     setHidden(byId("board"), true);
     setHidden(byId("job"), true);
@@ -38,6 +47,19 @@ export class Login {
       return;
     }
     input.value = "";
+    localStorage.setItem(KEY, "1");
+    setHidden(byId("logout"), false);
     this.onOpen();
+  }
+
+  async #close() {
+    try {
+      await api.logOut();
+    } catch (problem) {
+      tellTrouble(problem.message);
+      return;
+    }
+    localStorage.removeItem(KEY);
+    location.reload(); // the surest way to forget everything that the key had opened
   }
 }

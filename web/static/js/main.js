@@ -56,6 +56,7 @@ async function start() {
     await form.load();
   } catch (problem) {
     if (problem.status === 401) login.show();
+    else if (problem.status === 403) login.show(problem.message);
     else setTimeout(start, 2_000);
     return;
   }
@@ -63,7 +64,9 @@ async function start() {
 }
 
 function draw() {
-  if (isDrawing || document.hidden) return; // what changes in a hidden tab is drawn when it is looked at
+  // Nobody sees a hidden tab but for its title; the rest is drawn when somebody looks.
+  if (document.hidden) frame.draw();
+  if (isDrawing || document.hidden) return;
   isDrawing = true;
   requestAnimationFrame(() => {
     isDrawing = false;

@@ -22,7 +22,9 @@ export class PushSocket {
     document.addEventListener("visibilitychange", () => this.#visibility());
   }
 
+  /** Connect unless that is done or under way. */
   connect() {
+    if (this.#socket !== null) return;
     clearTimeout(this.#timer);
     const socket = new WebSocket(this.#address(), SUBPROTOCOL);
     socket.binaryType = "arraybuffer";

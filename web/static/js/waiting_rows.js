@@ -24,7 +24,6 @@ export class WaitingRows {
     );
     const head = make("div", { role: "row", class: "row head", "aria-rowindex": 1 }, ...cells);
     table.append(make("div", { role: "rowgroup" }, head), this.#body);
-    setAttribute(table, "aria-colcount", cells.length);
     table.addEventListener("scroll", () => this.#scrolled(), { passive: true });
     new ResizeObserver(() => this.#place()).observe(table);
   }
