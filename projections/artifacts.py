@@ -45,6 +45,7 @@ class ArtifactsProjection:
             PRIMARY KEY (digest, job)
         ) WITHOUT ROWID;
     """
+    indexes = ""
 
     def apply(self, connection: apsw.Connection, records: Sequence[Record]) -> None:
         """Fold the completions among `records`."""

@@ -1,13 +1,14 @@
 """The job view: one row a job with everything a reader is shown, and the counts of each queue.
 
-A row is its filter columns and a JSON body. Counts are kept as the rows change, so that reading one never
-depends on how many jobs there are.
+A row is its filter columns and a JSON body, under the position of its submission: new rows go to the end of the
+table, and a body of up to 4 KB lies in one page with its row. Counts are kept as the rows change, so that reading
+one never depends on how many jobs there are.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import apsw
@@ -34,8 +35,8 @@ CACHE_JOBS = 20_000
 
 _FETCH = "SELECT body FROM jobs WHERE id = ?"
 _UPSERT = (
-    "INSERT INTO jobs (id, submitted, queue, status, task, model, submitter, finished, body) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET "
+    "INSERT INTO jobs (submitted, id, queue, status, task, model, submitter, finished, body) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (submitted) DO UPDATE SET "
     "status = excluded.status, finished = excluded.finished, body = excluded.body"
 )
 _COUNT = (
@@ -44,14 +45,14 @@ _COUNT = (
 )
 
 
-class PhaseView(msgspec.Struct):
+class PhaseView(msgspec.Struct, omit_defaults=True):
     """A phase an attempt entered."""
 
     phase: str
     at_us: int
 
 
-class AttemptView(msgspec.Struct):
+class AttemptView(msgspec.Struct, omit_defaults=True):
     """One try of a job. `outcome` is how it ended: completed, failed, cancelled, or why it was requeued."""
 
     attempt: int
@@ -63,7 +64,7 @@ class AttemptView(msgspec.Struct):
     phases: list[PhaseView] = []
 
 
-class JobView(msgspec.Struct):
+class JobView(msgspec.Struct, omit_defaults=True):
     """What a reader is shown of a job. Instants are UTC microseconds; `*_position` are places in the log."""
 
     id: str
@@ -93,23 +94,25 @@ class JobsProjection:
     """Folds job streams into `jobs` and `job_counts`."""
 
     name = "jobs"
-    version = 1
+    version = 2
     schema = """
         CREATE TABLE jobs (
-            id TEXT PRIMARY KEY,
-            submitted INTEGER NOT NULL,   -- position of the submission: creation order
+            submitted INTEGER PRIMARY KEY,  -- position of the submission: creation order
+            id TEXT NOT NULL,
             queue TEXT NOT NULL, status TEXT NOT NULL, task TEXT NOT NULL, model TEXT NOT NULL,
             submitter TEXT NOT NULL,
-            finished INTEGER,             -- position of the end, NULL while unfinished
-            body BLOB NOT NULL            -- JobView as JSON
-        ) WITHOUT ROWID;
-        CREATE UNIQUE INDEX jobs_submitted ON jobs (submitted);
-        CREATE INDEX jobs_status ON jobs (status, submitted);
-        CREATE INDEX jobs_queue ON jobs (queue, status, submitted);
-        CREATE INDEX jobs_finished ON jobs (status, finished) WHERE finished IS NOT NULL;
+            finished INTEGER,               -- position of the end, NULL while unfinished
+            body BLOB NOT NULL              -- JobView as JSON
+        );
+        CREATE UNIQUE INDEX jobs_id ON jobs (id);
         CREATE TABLE job_counts (
             queue TEXT NOT NULL, status TEXT NOT NULL, jobs INTEGER NOT NULL, PRIMARY KEY (queue, status)
         ) WITHOUT ROWID;
+    """
+    indexes = """
+        CREATE INDEX jobs_status ON jobs (status, submitted);
+        CREATE INDEX jobs_queue ON jobs (queue, status, submitted);
+        CREATE INDEX jobs_finished ON jobs (status, finished) WHERE finished IS NOT NULL;
     """
 
     def __init__(self) -> None:
@@ -118,33 +121,31 @@ class JobsProjection:
     def apply(self, connection: apsw.Connection, records: Sequence[Record]) -> None:
         """Fold the job records among `records`; each touched row is written once."""
         touched: dict[str, JobView] = {}
-        counts: Counter[tuple[str, str]] = Counter()
+        before: dict[str, str | None] = {}  # job id -> its status in the table, None for a new one
         for record in records:
-            if record.category != "job":
+            category, _, job = record.stream.partition("/")
+            if category != "job":
                 continue
-            view = touched.get(record.subject) or self._row(connection, record)
-            before = view.status if view else None
-            view = fold_view(view, record)
-            if view.status != before:
-                counts[view.queue, view.status] += 1
-                if before is not None:
-                    counts[view.queue, before] -= 1
-            touched[view.id] = view
+            view = touched.get(job)
+            if view is None:
+                view = self._row(connection, job, record)
+                before[job] = view.status if view is not None else None
+            touched[job] = fold_view(view, record)
         connection.executemany(_UPSERT, map(_columns, touched.values()))
-        connection.executemany(_COUNT, [(*key, change) for key, change in counts.items() if change])
+        connection.executemany(_COUNT, _count_changes(touched, before))
         self._keep(touched)
 
     def forget(self) -> None:
         """Drop the cached rows."""
         self._cache.clear()
 
-    def _row(self, connection: apsw.Connection, record: Record) -> JobView | None:
+    def _row(self, connection: apsw.Connection, job: str, record: Record) -> JobView | None:
         if isinstance(record.event, JobSubmitted):
             return None
-        cached = self._cache.get(record.subject)
+        cached = self._cache.get(job)
         if cached is not None:
             return cached
-        row = connection.execute(_FETCH, (record.subject,)).fetchone()
+        row = connection.execute(_FETCH, (job,)).fetchone()
         assert row is not None, f"{record.event.type} at {record.position} of a job that was never submitted"
         return decode_view(row[0])
 
@@ -159,7 +160,7 @@ class JobsProjection:
 
 
 _decoder = msgspec.json.Decoder(JobView)
-_encoder = msgspec.json.Encoder()
+_encoder = msgspec.json.Encoder(order="deterministic")  # as the log has it: a rebuilt row is the same bytes
 
 
 def decode_view(body: bytes) -> JobView:
@@ -174,30 +175,7 @@ def fold_view(view: JobView | None, record: Record) -> JobView:
         assert isinstance(event, JobSubmitted), f"{event.type} cannot begin a job"
         return _submitted(event, record)
     view.position = record.position
-    match event:
-        case JobLeased():
-            _leased(view, event, record)
-        case JobPhaseEntered(phase=phase):
-            view.phase = phase
-            view.attempts[-1].phases.append(PhaseView(phase, record.at_us))
-        case JobRequeued(reason=reason, detail=detail):
-            _end_attempt(view, record, reason, detail)
-            view.status, view.phase, view.cancel_requested = "queued", "", False
-        case JobCancelRequested():
-            view.cancel_requested = True
-        case JobCompleted(artifacts=artifacts, facts=facts):
-            view.artifacts, view.facts = artifacts, facts
-            _finish(view, record, "completed")
-        case JobFailed(error=error):
-            view.error = error
-            _finish(view, record, "failed", error.message)
-        case JobCancelled():
-            _finish(view, record, "cancelled")
-        case JobRetried():
-            view.status, view.error, view.cancel_requested = "queued", None, False
-            view.started_at_us = view.finished_at_us = view.finished_position = None
-        case _:
-            raise AssertionError(f"no fold for {event.type}")
+    _FOLDS[type(event)](view, event, record)
     return view
 
 
@@ -231,6 +209,52 @@ def _leased(view: JobView, event: JobLeased, record: Record) -> None:
     view.attempts.append(AttemptView(event.attempt, event.worker, record.at_us))
 
 
+def _entered(view: JobView, event: JobPhaseEntered, record: Record) -> None:
+    view.phase = event.phase
+    view.attempts[-1].phases.append(PhaseView(event.phase, record.at_us))
+
+
+def _requeued(view: JobView, event: JobRequeued, record: Record) -> None:
+    _end_attempt(view, record, event.reason, event.detail)
+    view.status, view.phase, view.cancel_requested = "queued", "", False
+
+
+def _cancel_requested(view: JobView, event: JobCancelRequested, record: Record) -> None:
+    view.cancel_requested = True
+
+
+def _completed(view: JobView, event: JobCompleted, record: Record) -> None:
+    view.artifacts, view.facts = event.artifacts, event.facts
+    _finish(view, record, "completed")
+
+
+def _failed(view: JobView, event: JobFailed, record: Record) -> None:
+    view.error = event.error
+    _finish(view, record, "failed", event.error.message)
+
+
+def _cancelled(view: JobView, event: JobCancelled, record: Record) -> None:
+    _finish(view, record, "cancelled")
+
+
+def _retried(view: JobView, event: JobRetried, record: Record) -> None:
+    view.status, view.error, view.cancel_requested = "queued", None, False
+    view.started_at_us = view.finished_at_us = view.finished_position = None
+
+
+_FOLDS: Mapping[type, Callable[[JobView, Any, Record], None]] = {
+    JobLeased: _leased,
+    JobPhaseEntered: _entered,
+    JobRequeued: _requeued,
+    JobCancelRequested: _cancel_requested,
+    JobCompleted: _completed,
+    JobFailed: _failed,
+    JobCancelled: _cancelled,
+    JobRetried: _retried,
+}
+"""What each event after the submission changes. A table, because a replay looks here a million times."""
+
+
 def _finish(view: JobView, record: Record, status: Status, detail: str | None = None) -> None:
     if view.status == "running":
         _end_attempt(view, record, status, detail)
@@ -243,8 +267,19 @@ def _end_attempt(view: JobView, record: Record, outcome: str, detail: str | None
     attempt.ended_at_us, attempt.outcome, attempt.detail = record.at_us, outcome, detail
 
 
+def _count_changes(touched: Mapping[str, JobView], before: Mapping[str, str | None]) -> list[tuple[str, str, int]]:
+    """(queue, status, change) for every count that is another one now."""
+    changes: Counter[tuple[str, str]] = Counter()
+    for job, view in touched.items():
+        changes[view.queue, view.status] += 1
+        was = before[job]
+        if was is not None:
+            changes[view.queue, was] -= 1
+    return [(*key, change) for key, change in changes.items() if change]
+
+
 def _columns(view: JobView) -> tuple[Any, ...]:
     return (
-        view.id, view.submitted_position, view.queue, view.status, view.task, view.model, view.submitter,
+        view.submitted_position, view.id, view.queue, view.status, view.task, view.model, view.submitter,
         view.finished_position, _encoder.encode(view),
     )  # fmt: skip

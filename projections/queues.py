@@ -33,6 +33,7 @@ class QueuesProjection:
             name TEXT PRIMARY KEY, is_paused INTEGER NOT NULL, created_at_us INTEGER NOT NULL
         ) WITHOUT ROWID;
     """
+    indexes = ""
 
     def apply(self, connection: apsw.Connection, records: Sequence[Record]) -> None:
         """Fold the queue records among `records`."""

@@ -7,9 +7,11 @@ changed, the file is built anew beside the old one and swapped in.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,8 @@ _CHECKPOINTS = """
         name TEXT PRIMARY KEY, position INTEGER NOT NULL, leaf BLOB NOT NULL, state BLOB NOT NULL
     );
 """
+_BUILDING = ("journal_mode = OFF", "synchronous = OFF", "cache_size = -65536", "locking_mode = EXCLUSIVE")
+"""How a new file is written: it is thrown away if that does not come to its end."""
 _POSITION = "SELECT min(position) FROM checkpoints"
 _READ_CHECKPOINTS = "SELECT projection, version, log_id, position, leaf FROM checkpoints"
 _WRITE_CHECKPOINT = "INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?, ?, ?)"
@@ -165,15 +169,17 @@ def _build(path: Path, log: LogReader, projections: Sequence[Projection]) -> Non
     """Fold the whole log into a new file, then put it in the place of the old one."""
     fresh = path.with_name(path.name + ".new")
     _unlink(fresh)
-    writer = _open_writer(fresh)
-    writer.execute("PRAGMA synchronous = OFF")  # the file is thrown away if this does not come to its end
+    writer = apsw.Connection(str(fresh))
+    for pragma in _BUILDING:
+        writer.execute(f"PRAGMA {pragma}")
     writer.execute(_CHECKPOINTS)
     for projection in projections:
         projection.forget()
         writer.execute(projection.schema)
         writer.execute(_WRITE_CHECKPOINT, (projection.name, projection.version, log.log_id, 0, b""))
     _fold_all(writer, log, projections)
-    writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    for projection in projections:
+        writer.execute(projection.indexes)
     writer.close()
     _unlink(path)
     os.replace(fresh, path)
@@ -181,9 +187,23 @@ def _build(path: Path, log: LogReader, projections: Sequence[Projection]) -> Non
 
 def _fold_all(writer: apsw.Connection, log: LogReader, projections: Sequence[Projection]) -> None:
     position = 0
-    while records := log.read(position, PAGE):
-        _apply(writer, log, projections, records)
-        position = records[-1].position
+    with _no_collections():
+        while records := log.read(position, PAGE):
+            _apply(writer, log, projections, records)
+            position = records[-1].position
+
+
+@contextmanager
+def _no_collections() -> Iterator[None]:
+    """Rest Python's cycle collector: records and rows make no cycles, and looking through each page of them for
+    some took two fifths of a rebuild's time (benchmarks/replay.py)."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _open_writer(path: Path) -> apsw.Connection:

@@ -38,6 +38,7 @@ class WorkersProjection:
     name = "workers"
     version = 1
     schema = "CREATE TABLE workers (name TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;"
+    indexes = ""
 
     def apply(self, connection: apsw.Connection, records: Sequence[Record]) -> None:
         """Fold the worker records among `records`."""
@@ -78,4 +79,4 @@ def _registered(said: WorkerRegistered, at_us: int) -> WorkerView:
 
 
 def _put(connection: apsw.Connection, view: WorkerView) -> None:
-    connection.execute(_PUT, (view.name, msgspec.json.encode(view)))
+    connection.execute(_PUT, (view.name, msgspec.json.encode(view, order="deterministic")))
