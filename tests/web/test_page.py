@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-
-pytest.importorskip("playwright", reason="needs playwright: pip install playwright")
-
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.service_process import ServiceProcess, running_service, wait_for
@@ -239,3 +237,40 @@ def test_a_page_goes_on_where_it_was_after_the_service_was_killed(browser: Brows
         assert "after=" not in watched.sockets[0]
         assert "after=" in watched.sockets[-1]  # resumed, not begun anew
         watched.check(allowed=("ERR_CONNECTION", "WebSocket"))
+
+
+def test_a_page_forgets_everything_when_the_log_is_another_one(browser: Browser, tmp_path: Path) -> None:
+    with running_service(tmp_path, "--no-worker") as service, watched_page(browser, service.url) as watched:
+        with httpx.Client(base_url=service.url, timeout=30) as client:
+            gone = submit(client, {"params": {"prompt": "of the old log"}})
+        page = watched.open()
+        expect(of_job(page, "#rows", gone)).to_be_visible()
+        service.kill()
+        shutil.rmtree(service.data)
+        service.restart()
+        expect(page.locator("#connection")).to_have_attribute("data-state", "live")
+        expect(of_job(page, "#rows", gone)).to_have_count(0)
+        expect(page.get_by_text("Nothing runs and nothing waits.")).to_be_visible()
+        watched.check(allowed=("ERR_CONNECTION", "WebSocket"))
+
+
+def test_two_pages_show_the_same_and_one_submission_is_one_job(
+    browser: Browser, service: ServiceProcess, watched: Watched, client: httpx.Client
+) -> None:
+    client.post("/v1/queues/default/pause")
+    page = watched.open()
+    with watched_page(browser, service.url, color_scheme="light") as other:
+        second = other.open()
+        page.get_by_label("What should it show?").fill("seen by two")
+        # The answer is lost on the way back: the same click again must not make a second job.
+        page.route("**/v1/jobs", lambda route: (route.fetch(), route.abort()), times=1)
+        button = page.get_by_role("button", name="Submit", exact=True)
+        button.click()
+        expect(page.get_by_text("The service does not answer")).to_be_visible()
+        button.click()
+        expect(page.get_by_text("Submitted:")).to_be_visible()
+        for shown in (page, second):
+            expect(shown.locator("#rows [data-job]").filter(has_text="seen by two")).to_have_count(1)
+        other.check()
+    client.post("/v1/queues/default/resume")
+    watched.check(allowed=("ERR_FAILED",))

@@ -9,9 +9,6 @@ from typing import Any
 
 import msgspec
 import pytest
-
-pytest.importorskip("playwright", reason="needs playwright: pip install playwright")
-
 from playwright.sync_api import Page
 
 from events.envelope import Record

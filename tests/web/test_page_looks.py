@@ -8,9 +8,6 @@ from pathlib import Path
 
 import httpx
 import pytest
-
-pytest.importorskip("playwright", reason="needs playwright: pip install playwright")
-
 from playwright.sync_api import Browser, expect
 
 from tests.service_process import ServiceProcess, running_service
@@ -121,6 +118,23 @@ def test_everything_is_reached_and_named_by_keyboard(browser: Browser, service: 
         unnamed = page.locator("button:visible, a:visible, input:visible, select:visible, textarea:visible")
         for control in unnamed.all():
             expect(control).to_have_accessible_name(re.compile(r"\S"))
+
+
+def test_the_focus_stays_where_the_keyboard_was(browser: Browser, service: ServiceProcess) -> None:
+    with watched_page(browser, service.url) as watched, httpx.Client(base_url=service.url) as client:
+        client.post("/v1/jobs", json={"params": {"prompt": "soon gone"}})
+        page = watched.open()
+        page.get_by_role("button", name="Pause").press("Enter")
+        expect(page.get_by_role("button", name="Resume")).to_be_focused()
+        page.get_by_role("button", name="Resume").press("Enter")
+        expect(page.get_by_role("button", name="Pause")).to_be_focused()
+        page.get_by_role("button", name="Cancel: soon gone").press("Enter")
+        expect(page.get_by_role("table", name="Waiting")).to_be_focused()
+        page.get_by_role("button", name="Cancelled").click()
+        page.get_by_role("button", name="Retry: soon gone").press("Enter")
+        expect(page.get_by_role("heading", name="Results")).to_be_focused()
+        page.get_by_role("button", name="Cancel: soon gone").press("Enter")
+        watched.check()
 
 
 def test_the_line_is_a_table_to_a_screen_reader(browser: Browser, service: ServiceProcess) -> None:

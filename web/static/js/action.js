@@ -1,4 +1,4 @@
-// A button that asks the service for something: it cannot be pressed twice, and a refusal is shown.
+// A button that asks the service for something: pressed twice it asks once, and a refusal is shown.
 
 import { make } from "./dom.js";
 import { tellTrouble } from "./frame.js";
@@ -7,13 +7,14 @@ import { tellTrouble } from "./frame.js";
 export function actionButton(text, act, attributes = {}) {
   const button = make("button", { type: "button", onclick: press, ...attributes }, text);
   async function press() {
-    button.disabled = true;
+    if (button.ariaBusy === "true") return;
+    button.ariaBusy = "true"; // not disabled: that would take the focus from a keyboard
     try {
       await act();
     } catch (problem) {
       tellTrouble(problem.message);
     } finally {
-      button.disabled = false;
+      button.ariaBusy = null;
     }
   }
   return button;

@@ -31,19 +31,20 @@ export function setAttribute(node, name, value) {
 
 /**
  * Children of one parent, one per key. `sync(items)` makes, updates, orders and drops them; a child that stays
- * is never taken out of the document, so focus and loaded pictures survive.
- * `create(item)` gives {node, update(item), drop?()}.
+ * is never taken out of the document, so focus and loaded pictures survive. Where the focus was in a child that
+ * goes, `home` gets it: at the top of the document a keyboard would have to begin anew.
+ * `create(item)` gives {node, update(item)}.
  */
 export class KeyedChildren {
-  constructor(parent, keyOf, create) {
-    Object.assign(this, { parent, keyOf, create, parts: new Map() });
+  constructor(parent, keyOf, create, home = null) {
+    Object.assign(this, { parent, keyOf, create, home, parts: new Map() });
   }
 
   sync(items) {
     const wanted = new Set(items.map(this.keyOf));
     for (const [key, part] of this.parts) {
       if (wanted.has(key)) continue;
-      part.drop?.();
+      if (part.node.contains(document.activeElement)) this.home?.focus({ preventScroll: true });
       part.node.remove();
       this.parts.delete(key);
     }

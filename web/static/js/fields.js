@@ -82,7 +82,7 @@ export class Field {
 /** Width and height at once, where a model delivers certain sizes only. */
 class SizeField extends Field {
   constructor(model) {
-    super("size", { sizes: model.sizes, description: "px", default: model.sizes[0].join(" × ") });
+    super("size", { sizes: model.sizes, description: "width × height, px", default: model.sizes[0].join(" × ") });
     this.names = ["width", "height"];
   }
 

@@ -85,13 +85,14 @@ export class SubmitForm {
   }
 
   async #submit() {
+    if (byId("submit").ariaBusy === "true") return;
     this.#complainNowhere();
     if (!this.#model || this.#isWrong()) return;
     const body = this.#body();
     const text = JSON.stringify(body);
     // The same request after a lost answer carries the same key, so that it cannot make a second job.
     if (this.#sending?.text !== text) this.#sending = { text, key: api.newKey() };
-    byId("submit").disabled = true;
+    byId("submit").ariaBusy = "true";
     try {
       const job = await api.submit(body, this.#sending.key);
       this.#sending = null;
@@ -102,7 +103,7 @@ export class SubmitForm {
       if (problem.status !== 0) this.#sending = null;
       this.#complain(problem);
     } finally {
-      byId("submit").disabled = false;
+      byId("submit").ariaBusy = null;
     }
   }
 

@@ -53,9 +53,9 @@ export function title(job) {
 }
 
 /** A job's numbers in one line: `512 × 512 px, 20 steps, guidance 4`. */
-export function settings({ width, height, steps, ...others }) {
+export function settings({ width, height, steps, seed, ...others }) {
   const size = width && height ? [`${width} × ${height} px`] : [];
-  const numbers = Object.entries(others).filter(([, value]) => typeof value === "number");
+  const numbers = Object.entries({ ...others, seed }).filter(([, value]) => typeof value === "number");
   return [...size, ...(steps ? [plural(steps, "step")] : []), ...numbers.map(([name, value]) => `${words(name)} ${value}`)].join(", ");
 }
 

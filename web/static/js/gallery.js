@@ -1,6 +1,7 @@
 // What was made: newest end first, live at the top, older ones by the HTTP cursor when somebody wants more.
 
 import * as api from "./api.js";
+import { actionButton } from "./action.js";
 import { byId, KeyedChildren, make, setAttribute, setHidden, setText } from "./dom.js";
 import { Tile } from "./tile.js";
 
@@ -14,7 +15,7 @@ const EMPTY = {
 };
 
 export class Gallery {
-  #tiles = new KeyedChildren(byId("gallery"), ({ id }) => id, (job) => new Tile(job));
+  #tiles = new KeyedChildren(byId("gallery"), ({ id }) => id, (job) => new Tile(job), byId("results-heading"));
   #choice = "Completed";
   #wanted = PAGE; // how many tiles to show
   #older = new Map(); // jobs that came over HTTP, in the order they came
@@ -24,7 +25,7 @@ export class Gallery {
   constructor(store) {
     this.store = store;
     byId("chips").append(...Object.keys(CHOICES).map((name) => this.#chip(name)));
-    byId("more").addEventListener("click", () => this.#more());
+    byId("more").append(actionButton("Show more", () => this.#more(), { class: "quiet" }));
   }
 
   draw() {
@@ -63,14 +64,11 @@ export class Gallery {
 
   async #more() {
     this.#wanted += PAGE;
-    byId("more").disabled = true;
     try {
       while (this.#found().length < this.#wanted && !this.#isEnd && this.#mayBeOlder()) await this.#fetch();
     } catch (problem) {
-      setText(byId("results-empty"), problem.message);
-      setHidden(byId("results-empty"), false);
-    } finally {
-      byId("more").disabled = false;
+      this.#wanted -= PAGE;
+      throw problem;
     }
     this.draw();
   }

@@ -4,6 +4,7 @@ import * as api from "./api.js";
 import { actionButton } from "./action.js";
 import { Attempts } from "./attempts.js";
 import { byId, make, setAttribute, setHidden, setText } from "./dom.js";
+import { announce } from "./frame.js";
 import { isFinished } from "./fold.js";
 import { clock, duration, secondsBetween, sentence, title } from "./format.js";
 import { failure, files, parameters } from "./job_parts.js";
@@ -62,6 +63,8 @@ export class JobPage {
     this.#drawPicture(job);
     if (job === this.#drawn) return;
     const isFirst = this.#drawn === null;
+    // Each step would be too much to hear; a change of status is not.
+    if (!isFirst && job.status !== this.#drawn.status) announce(`${title(job)}: ${job.status}`);
     this.#drawn = job;
     setText(parts.heading, title(job));
     setText(parts.status, sentence(job.status));
@@ -90,7 +93,7 @@ export class JobPage {
       attempts: new Attempts(),
       files: make("div", {}),
       parameters: make("div", {}),
-      cancel: actionButton("Cancel", () => api.cancel(this.#id), { class: "quiet" }),
+      cancel: actionButton("Cancel", async () => this.#drawn.cancel_requested || api.cancel(this.#id), { class: "quiet" }),
       retry: actionButton("Retry", () => api.retry(this.#id), { class: "quiet" }),
       again: make("button", { type: "button", class: "quiet", onclick: () => this.onAgain(this.#drawn) }, "Submit again with changes"),
     };
@@ -101,7 +104,7 @@ export class JobPage {
         "header",
         { class: "job-head" },
         parts.heading,
-        make("p", { class: "job-state", role: "status" }, parts.status, parts.summary),
+        make("p", { class: "job-state" }, parts.status, parts.summary),
         parts.bar,
         make("div", { class: "actions" }, parts.cancel, parts.retry, parts.again),
       ),

@@ -10,7 +10,12 @@ import { WaitingRows } from "./waiting_rows.js";
 const FILTER_FROM = 8; // jobs; fewer can be read
 
 export class Queue {
-  #cards = new KeyedChildren(byId("running"), ({ id }) => id, (job) => new RunningCard(job, this.previews));
+  #cards = new KeyedChildren(
+    byId("running"),
+    ({ id }) => id,
+    (job) => new RunningCard(job, this.previews),
+    byId("queue-heading"),
+  );
   #banners = new KeyedChildren(byId("banners"), ({ key }) => key, makeBanner);
   #controls = new KeyedChildren(byId("queue-controls"), ({ name }) => name, makeControl);
   #rows = null;
@@ -69,7 +74,7 @@ export class Queue {
     const stuck = new Map();
     for (const { model } of waiting) if (!runnable.has(model)) stuck.set(model, (stuck.get(model) ?? 0) + 1);
     for (const [model, count] of stuck)
-      reasons.push({ key: `model ${model}`, text: `No connected worker has the model ${model}: ${plural(count, "job")} wait for one.` });
+      reasons.push({ key: `model ${model}`, text: `No connected worker has the model ${model} for ${plural(count, "job")}.` });
     return reasons;
   }
 }
@@ -79,7 +84,7 @@ function matches(job, wanted) {
 }
 
 function makeBanner() {
-  const node = make("li", { class: "banner" });
+  const node = make("p", { class: "banner" });
   return { node, update: ({ text }) => setText(node, text) };
 }
 

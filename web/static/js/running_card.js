@@ -17,7 +17,7 @@ export class RunningCard {
     this.bar = make("progress", { "aria-label": "Steps done" });
     this.phase = make("span", { class: "phase" });
     this.elapsed = make("span", { class: "elapsed" });
-    this.cancel = actionButton("Cancel", () => api.cancel(job.id), { class: "quiet" });
+    this.cancel = actionButton("Cancel", async () => this.#job.cancel_requested || api.cancel(job.id), { class: "quiet" });
     this.node = make(
       "li",
       { class: "card", "data-job": job.id },
@@ -71,5 +71,6 @@ export class RunningCard {
 export function whereabouts({ phase, progress, cancel_requested }) {
   if (cancel_requested) return "Stopping";
   const name = sentence(phase ?? progress?.phase ?? "starting");
-  return progress?.steps ? `${name}, step ${progress.step} of ${progress.steps}` : name;
+  const hasSteps = progress?.steps > 0 && progress.phase === (phase ?? progress.phase);
+  return hasSteps ? `${name}, step ${progress.step} of ${progress.steps}` : name;
 }
