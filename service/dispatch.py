@@ -22,7 +22,7 @@ from projections.live import LiveWorker
 from service import commands as ask
 from service import protocol as say
 from service.decisions.workers import keeps
-from service.handle import Handler
+from service.handle import Answer, Handler
 from service.refusals import NotLeasable, Refusal, StaleAttempt
 from service.reports import command_of
 from service.scheduling.pick import pick
@@ -52,7 +52,7 @@ class Session(msgspec.Struct, eq=False):
     boot: str = ""
     credit: int = 0
     offers: dict[str, str] = {}  # offer id -> job id
-    reports: deque[tuple[int, asyncio.Task[list[Record]], say.Reported]] = msgspec.field(default_factory=deque)
+    reports: deque[tuple[int, Answer, say.Reported]] = msgspec.field(default_factory=deque)
     is_drained: bool = False
 
 

@@ -12,8 +12,10 @@ import heapq
 import logging
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
@@ -33,6 +35,7 @@ SNAPSHOT_EVERY = 10_000
 RETRY_S = 1.0
 """Pause before views are tried again after their disk failed."""
 
+Answer = asyncio.Future[list[Record]]
 Listener = Callable[[Sequence[Record]], None]
 logger = logging.getLogger("safelight.handle")
 
@@ -56,7 +59,8 @@ class Handler:
         self.state = self._state_of_loop()
         self.is_ready = True
         self._listeners: list[Listener] = []
-        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._decided: deque[tuple[Future[list[Record]], Answer]] = deque()
+        self._waiting: list[tuple[int, int, list[Record], Answer]] = []
         self._order = count()
         self._loop = asyncio.get_running_loop()
         self._folder = threading.Thread(target=self._fold, name="safelight-views", daemon=True)
@@ -66,13 +70,15 @@ class Handler:
         """Have `listener` called in the event loop with every batch of records, once views show them."""
         self._listeners.append(listener)
 
-    def ask(self, command: Command, *, actor: str, cause: str) -> asyncio.Task[list[Record]]:
-        """Decide `command` now, in the order of the calls; the task gives its records once views show them.
+    def ask(self, command: Command, *, actor: str, cause: str) -> Answer:
+        """Decide `command` now, in the order of the calls; the future gives its records once views show them.
 
-        The task raises the Refusal that the decision met, or LogFull when the disk has no room.
+        It raises the Refusal that the decision met, or LogFull when the disk has no room.
         """
-        future = self.log.decide(lambda tx: decide(tx, command), Request(actor=actor, cause=cause))
-        return self._loop.create_task(self._settled(future))
+        answer: Answer = self._loop.create_future()
+        decided = self.log.decide(lambda tx: decide(tx, command), Request(actor=actor, cause=cause))
+        decided.add_done_callback(lambda done: self._on_decided(done, answer))
+        return answer
 
     async def close(self) -> None:
         """Finish what was asked, keep a snapshot, let go of the files."""
@@ -80,19 +86,6 @@ class Handler:
         self._committed.put(None)
         await asyncio.to_thread(self._folder.join)
         self.views.close()
-
-    async def _settled(self, future: Future[list[Record]]) -> list[Record]:
-        records = await asyncio.wrap_future(future)
-        await self._shown(records[-1].position if records else self.log.head())
-        return records
-
-    async def _shown(self, position: int) -> None:
-        """Return once this loop and every view have reached `position`."""
-        if self.state.position >= position:
-            return
-        waiter: asyncio.Future[None] = self._loop.create_future()
-        heapq.heappush(self._waiting, (position, next(self._order), waiter))
-        await waiter
 
     # the log's writer thread
 
@@ -108,16 +101,21 @@ class Handler:
             snapshot = Snapshot(records[-1].position, msgspec.msgpack.encode(self.log.state))
         self._committed.put((records, snapshot))
 
+    def _on_decided(self, decided: Future[list[Record]], answer: Answer) -> None:
+        """Leave the outcome for the loop. A commit's records are published later, which settles its callers:
+        the loop is woken only for an outcome that no later publishing is certain to find here."""
+        self._decided.append((decided, answer))
+        records = decided.result() if decided.exception() is None else []
+        if not records or records[-1].position <= self.state.position:  # looked at after appending: see _publish
+            self._wake(self._settle)
+
     # the folder thread
 
     def _fold(self) -> None:
         while (item := self._committed.get()) is not None:
             records, snapshot = item
             self._fold_one(records, snapshot)
-            try:
-                self._loop.call_soon_threadsafe(self._publish, records)
-            except RuntimeError:  # the loop is gone: the views are what counts
-                continue
+            self._wake(self._publish, records)
 
     def _fold_one(self, records: Sequence[Record], snapshot: Snapshot | None) -> None:
         """Fold until it works: the log has these records, so the views must come to show them."""
@@ -139,11 +137,29 @@ class Handler:
             self.state.apply(record)
         for listener in self._listeners:
             listener(records)
+        self._settle()  # after the position has moved: what _on_decided left alone is found here
+
+    def _settle(self) -> None:
+        """Answer everybody whose records are shown; who asked for nothing new waits for the head of the log."""
+        while self._decided:
+            decided, answer = self._decided.popleft()
+            error = decided.exception()
+            if error is None:
+                records = decided.result()
+                position = records[-1].position if records else self.log.head()
+                heapq.heappush(self._waiting, (position, next(self._order), records, answer))
+            elif not answer.done():
+                answer.set_exception(error)
         while self._waiting and self._waiting[0][0] <= self.state.position:
-            _, _, waiter = heapq.heappop(self._waiting)
-            if not waiter.done():
-                waiter.set_result(None)
+            _, _, records, answer = heapq.heappop(self._waiting)
+            if not answer.done():
+                answer.set_result(records)
 
     def _state_of_loop(self) -> LiveState:
         """The loop's own copy of live state: each thread folds what it owns, and nothing is locked."""
         return msgspec.msgpack.decode(msgspec.msgpack.encode(self.log.state), type=LiveState)
+
+    def _wake(self, act: Callable[..., None], *values: object) -> None:
+        """Have the loop act, from another thread."""
+        with suppress(RuntimeError):  # the loop is gone: log and views are what counts
+            self._loop.call_soon_threadsafe(act, *values)
