@@ -34,7 +34,7 @@ function makeWorker({ name }) {
       setAttribute(node, "data-connected", worker.is_connected);
       setText(state, stateOf(worker));
       const { kind, name: device_name, memory_bytes } = worker.device;
-      const models = Object.values(worker.models).flat().join(", ");
+      const models = Object.values(worker.models).flat().sort().join(", ");
       setText(device, [device_name || kind, memory(memory_bytes), models].filter(Boolean).join(" · "));
     },
   };
