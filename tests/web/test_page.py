@@ -111,6 +111,23 @@ def test_a_job_page_tells_the_whole_course_of_its_job(watched: Watched, client: 
     watched.check()
 
 
+def test_an_open_job_page_follows_its_job_to_the_picture(watched: Watched, client: httpx.Client) -> None:
+    client.post("/v1/queues/default/pause")
+    job = submit(client, {"params": {"prompt": "a large purple cross on a white background", "steps": 150}})
+    page = watched.open(f"/#/jobs/{job}")
+    status = page.locator(".job-state .status")
+    expect(status).to_have_text("Queued")
+    client.post("/v1/queues/default/resume")
+    expect(status).to_have_text("Running")
+    expect(page.get_by_role("img", name="Preview: a large purple cross")).to_be_visible()
+    expect(status).to_have_text("Completed")
+    picture = page.locator(".picture img:not(.preview)")
+    wait_for(lambda: picture.evaluate("image => image.naturalWidth") == 512, 30, "the picture to load")
+    expect(page.locator('.events [data-type="job-completed"]')).to_be_visible()
+    expect(page.locator("#announcer")).to_have_text("a large purple cross on a white background: completed")
+    watched.check()
+
+
 def test_a_running_job_is_cancelled_from_its_card(watched: Watched, client: httpx.Client) -> None:
     job = submit(client, LONG)
     page = watched.open()
@@ -274,3 +291,18 @@ def test_two_pages_show_the_same_and_one_submission_is_one_job(
         other.check()
     client.post("/v1/queues/default/resume")
     watched.check(allowed=("ERR_FAILED",))
+
+
+def test_a_job_that_no_worker_can_run_is_explained(browser: Browser, tmp_path: Path) -> None:
+    with (
+        running_service(tmp_path, "--worker-model", "pretend") as service,
+        httpx.Client(base_url=service.url, timeout=30) as client,
+        watched_page(browser, service.url) as watched,
+    ):
+        page = watched.open()
+        expect(page.locator("#workers")).to_contain_text("ready")
+        job = submit(client, {"params": {"prompt": "nobody can"}})
+        expect(page.get_by_text("No connected worker has the model demo for 1 job.")).to_be_visible()
+        client.post(f"/v1/jobs/{job}/cancel")
+        expect(page.get_by_text("No connected worker has the model")).to_have_count(0)
+        watched.check()

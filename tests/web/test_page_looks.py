@@ -169,6 +169,33 @@ def test_an_ended_job_of_ones_own_is_announced(browser: Browser, service: Servic
         watched.check()
 
 
+def test_whoever_looks_elsewhere_is_notified_of_the_end_of_their_own_job(
+    browser: Browser, service: ServiceProcess
+) -> None:
+    shown = """
+        window.shown = [];
+        window.Notification = class {
+            static permission = "default";
+            static requestPermission = async () => (Notification.permission = "granted");
+            constructor(text, { body }) { window.shown.push([text, body]); }
+        };
+        document.hasFocus = () => false;
+    """
+    with watched_page(browser, service.url) as watched, httpx.Client(base_url=service.url) as client:
+        watched.page.add_init_script(shown)  # a system's own notifications cannot be seen from a test
+        page = watched.open()
+        page.get_by_role("button", name="Notify me").click()
+        expect(page.get_by_role("button", name="Notify me")).to_be_hidden()
+        client.post("/v1/jobs", json={"params": {"prompt": "of somebody else"}})
+        page.get_by_label("What should it show?").fill("of mine")
+        page.get_by_role("button", name="Submit", exact=True).click()
+        for prompt in ("of somebody else", "of mine"):
+            page.get_by_role("button", name=f"Cancel: {prompt}").click()
+            expect(page.get_by_role("button", name=f"Cancel: {prompt}")).to_have_count(0)
+        assert page.evaluate("window.shown") == [["Your job was cancelled", "of mine"]]
+        watched.check()
+
+
 def test_a_service_with_keys_is_entered_with_one_and_left_again(browser: Browser, tmp_path: Path) -> None:
     with running_service(tmp_path, "--no-worker") as service:
         made = httpx.post(f"{service.url}/v1/keys", json={"name": "ann", "scopes": ["operator"]})

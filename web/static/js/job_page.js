@@ -52,6 +52,11 @@ export class JobPage {
     return id;
   }
 
+  /** Begin anew: what was known of the log holds no longer. */
+  refresh() {
+    if (this.isOpen) this.open(this.close());
+  }
+
   event(event) {
     if (this.isOpen && event.stream === `job/${this.#id}`) this.#timeline.add([event]);
   }

@@ -21,13 +21,17 @@ export class Login {
 
   /** Ask for a key; `reason` says why the one at hand will not do. */
   show(reason = "") {
-    if (!byId("login").hidden) return;
+    if (this.isOpen) return;
     setText(byId("login-error"), reason);
     setHidden(byId("login-error"), reason === "");
     setHidden(byId("login"), false);
     setHidden(byId("board"), true);
     setHidden(byId("job"), true);
     byId("login-key").focus();
+  }
+
+  get isOpen() {
+    return !byId("login").hidden;
   }
 
   hide() {

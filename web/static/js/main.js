@@ -37,6 +37,7 @@ store.listen((what, detail) => {
   if (what === "event") notifier.event(detail);
   if (what === "event") jobPage.event(detail);
   if (what === "drop") gallery.drop();
+  if (what === "drop") jobPage.refresh();
   if (what === "event" && detail.stream.startsWith("worker/")) askWorkers();
   draw();
 });
@@ -115,6 +116,7 @@ function fetchMissing() {
 }
 
 function route() {
+  if (login.isOpen) return;
   const id = /^#\/jobs\/([^/]+)$/.exec(location.hash)?.[1];
   if (id && byId("job").hidden) leftAt_px = scrollY;
   setHidden(byId("board"), Boolean(id));

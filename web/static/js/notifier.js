@@ -38,15 +38,22 @@ export class Notifier {
     const waiting = this.store.waiting().length;
     announce(`${title(job)} ${WORDS[type]}${waiting ? `, ${plural(waiting, "job")} waiting` : ""}`);
     if (document.hasFocus() || !("Notification" in window) || Notification.permission !== "granted") return;
-    const notification = new Notification(`Your job ${WORDS[type]}`, {
-      body: title(job).slice(0, 120),
-      icon: job.artifacts[0]?.url ?? "/static/favicon.svg",
-      tag: id, // the same job told by two tabs is one notification
-    });
-    notification.onclick = () => {
-      window.focus();
-      location.hash = `#/jobs/${id}`;
-      notification.close();
-    };
+    show(job, `Your job ${WORDS[type]}`);
   }
+}
+
+function show(job, text) {
+  const icon = job.artifacts[0]?.url ?? "/static/favicon.svg";
+  let notification;
+  try {
+    // The tag: the same job told by two tabs is one notification.
+    notification = new Notification(text, { body: title(job).slice(0, 120), icon, tag: job.id });
+  } catch {
+    return; // Android lets only a service worker notify; the page has said it aloud already
+  }
+  notification.onclick = () => {
+    window.focus();
+    location.hash = `#/jobs/${job.id}`;
+    notification.close();
+  };
 }
