@@ -39,7 +39,9 @@ class Server:
                 env={**os.environ, **ONE_THREAD, "PYTHONUNBUFFERED": "1"},
             )
         self.pid = self.process.pid
-        self.port = until(self._port, START_S, f"{' '.join(arguments)} to listen")
+        what = f"{' '.join(arguments)} to listen"
+        self.port = until(self._port, START_S, what, every_s=0.002) or 0
+        until(self._accepts, START_S, what, every_s=0.002)
 
     def stop(self) -> None:
         """End it in order."""
@@ -48,6 +50,14 @@ class Server:
             self.process.wait(60)
         except subprocess.TimeoutExpired:
             self.process.kill()
+
+    def _accepts(self) -> bool:
+        """It says its address a moment before it listens."""
+        try:
+            Client(self.port).close()
+        except OSError:
+            return False
+        return True
 
     def _port(self) -> int | None:
         said = self._log_file.read_text(errors="replace")

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Generic
+from typing import Any, Generic
 
 import apsw
 import msgspec
@@ -85,6 +85,8 @@ class SqliteLog(Generic[State]):
         self.log_id: str = one(self._writer, LOG_ID)[0]
         newest: tuple[int, int] = one(self._writer, NEWEST) or (0, 0)
         self._head, self._last_at_us = newest
+        self._pending = _Pending(self._writer)
+        self._newest_leaf: tuple[int, bytes] = (0, b"")  # position and leaf of the newest durable record
         self.state: State = self._caught_up()
         """State at the head. It belongs to the writer thread: others read it only before they ask anything."""
         self._waiting: queue.SimpleQueue[_Waiting[State] | None] = queue.SimpleQueue()
@@ -119,6 +121,9 @@ class SqliteLog(Generic[State]):
 
     def leaf(self, position: int) -> bytes | None:
         """The leaf hash of the record at `position`; None when there is no such record."""
+        newest, leaf = self._newest_leaf
+        if position == newest:  # what views ask after each commit
+            return leaf
         row = one(self._readers.get(), LEAF, position)
         return bytes(row[0]) if row else None
 
@@ -164,13 +169,17 @@ class SqliteLog(Generic[State]):
         try:
             self._writer.execute("BEGIN IMMEDIATE")
             outcomes = [(waiting, self._decideone(waiting)) for waiting in group]
+            self._pending.write()
             self._writer.execute("COMMIT")
+            self._pending.forget()
         except apsw.Error as error:
             self._head, self._last_at_us = head, last_at_us
+            self._pending.forget()
             self._undo(group, error)
             return
         records = [r for _, outcome in outcomes if isinstance(outcome, list) for r in outcome if r.position > head]
         if records:
+            self._newest_leaf = (records[-1].position, self._pending.newest_leaf)
             self._on_commit(records)
         for waiting, outcome in outcomes:
             if isinstance(outcome, Exception):
@@ -182,7 +191,7 @@ class SqliteLog(Generic[State]):
         """One decision's records, appended and folded; or what it raised, with nothing appended."""
         at_us = max(self._last_at_us, self._clock())
         try:
-            drafts = waiting.decision(_SqliteTransaction(self.state, at_us, self._writer))
+            drafts = waiting.decision(_SqliteTransaction(self.state, at_us, self._pending))
         except apsw.Error:
             raise
         except Exception as error:  # a refusal, or a fault of that one decision: the others go on
@@ -191,6 +200,7 @@ class SqliteLog(Generic[State]):
 
     def _append(self, draft: Draft, request: Request, at_us: int) -> Record:
         if draft.event_id is not None:
+            self._pending.write()
             known = one(self._writer, OF_ID, draft.event_id)
             if known is not None:
                 return record_of(known)
@@ -201,9 +211,7 @@ class SqliteLog(Generic[State]):
             record.position, record.stream, record.version, record.event_id, draft.event.type,
             draft.event.SCHEMA, at_us, record.actor, record.cause, data, record.private_digest,
         )  # fmt: skip
-        self._writer.execute(_INSERT, (*columns, leaf_hash(*columns)))
-        if draft.private is not None:
-            self._writer.execute(_INSERT_PRIVATE, (record.position, salt, draft.private))
+        self._pending.add(columns, salt, draft)
         self._head, self._last_at_us = record.position, at_us
         self.state.apply(record)
         return record
@@ -212,7 +220,7 @@ class SqliteLog(Generic[State]):
         return Record(
             position=self._head + 1,
             stream=draft.stream,
-            version=one(self._writer, _NEXT_VERSION, draft.stream)[0],
+            version=self._pending.next_version(draft.stream),
             event_id=draft.event_id or uuid7(at_us, secrets.token_bytes(RANDOM_BYTES)),
             at_us=at_us,
             actor=request.actor,
@@ -244,16 +252,57 @@ class SqliteLog(Generic[State]):
         return state
 
 
+class _Pending:
+    """Rows of the open transaction that are appended and not yet written: a whole group goes down in one statement.
+
+    Whoever looks into the table writes them first. The versions of streams touched since the last commit are kept
+    here, so that giving the next one does not have to look.
+    """
+
+    def __init__(self, writer: apsw.Connection) -> None:
+        self.writer = writer
+        self.newest_leaf = b""  # of the record added last
+        self._rows: list[tuple[Any, ...]] = []
+        self._private: list[tuple[int, bytes, bytes]] = []
+        self._versions: dict[str, int] = {}  # stream -> its newest version
+
+    def next_version(self, stream: str) -> int:
+        """The version that the next record of `stream` gets; it is taken with this."""
+        known = self._versions.get(stream)
+        version: int = one(self.writer, _NEXT_VERSION, stream)[0] if known is None else known + 1
+        self._versions[stream] = version
+        return version
+
+    def add(self, columns: tuple[Any, ...], salt: bytes, draft: Draft) -> None:
+        """Append a record by its columns, and its private part if it has one."""
+        self.newest_leaf = leaf_hash(*columns)
+        self._rows.append((*columns, self.newest_leaf))
+        if draft.private is not None:
+            self._private.append((columns[0], salt, draft.private))
+
+    def write(self) -> None:
+        """Put every pending row into the table."""
+        if self._rows:
+            rows, private, self._rows, self._private = self._rows, self._private, [], []
+            self.writer.executemany(_INSERT, rows)
+            self.writer.executemany(_INSERT_PRIVATE, private)
+
+    def forget(self) -> None:
+        """The transaction is over."""
+        self._rows, self._private, self._versions = [], [], {}
+
+
 class _SqliteTransaction(Generic[State]):
     """What one decision sees (events.log.Transaction)."""
 
-    def __init__(self, state: State, at_us: int, connection: apsw.Connection) -> None:
+    def __init__(self, state: State, at_us: int, pending: _Pending) -> None:
         self.state = state
         self.at_us = at_us
-        self._connection = connection
+        self._pending = pending
 
     def stream(self, name: str) -> list[Record]:
-        return [record_of(row) for row in self._connection.execute(OF_STREAM, (name,)).fetchall()]
+        self._pending.write()
+        return [record_of(row) for row in self._pending.writer.execute(OF_STREAM, (name,)).fetchall()]
 
 
 def _fail(group: Sequence[_Waiting[State]], error: Exception) -> None:

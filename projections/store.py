@@ -43,7 +43,8 @@ _BUILDING = ("journal_mode = OFF", "synchronous = OFF", "cache_size = -65536", "
 """How a new file is written: it is thrown away if that does not come to its end."""
 _POSITION = "SELECT min(position) FROM checkpoints"
 _READ_CHECKPOINTS = "SELECT projection, version, log_id, position, leaf FROM checkpoints"
-_WRITE_CHECKPOINT = "INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?, ?, ?)"
+_BEGIN_CHECKPOINT = "INSERT INTO checkpoints VALUES (?, ?, ?, 0, x'')"
+_MOVE_CHECKPOINTS = "UPDATE checkpoints SET position = ?, leaf = ?"  # they move together, in one transaction
 _READ_SNAPSHOT = "SELECT position, leaf, state FROM snapshots WHERE name = 'live'"
 _WRITE_SNAPSHOT = "INSERT OR REPLACE INTO snapshots VALUES ('live', ?, ?, ?)"
 
@@ -128,7 +129,7 @@ def _apply(
     try:
         for projection in projections:
             projection.apply(writer, records)
-            writer.execute(_WRITE_CHECKPOINT, (projection.name, projection.version, log.log_id, position, leaf))
+        writer.execute(_MOVE_CHECKPOINTS, (position, leaf))
         if snapshot is not None:
             writer.execute(_WRITE_SNAPSHOT, (snapshot.position, log.leaf(snapshot.position), snapshot.state))
         writer.execute("COMMIT")
@@ -176,7 +177,7 @@ def _build(path: Path, log: LogReader, projections: Sequence[Projection]) -> Non
     for projection in projections:
         projection.forget()
         writer.execute(projection.schema)
-        writer.execute(_WRITE_CHECKPOINT, (projection.name, projection.version, log.log_id, 0, b""))
+        writer.execute(_BEGIN_CHECKPOINT, (projection.name, projection.version, log.log_id))
     _fold_all(writer, log, projections)
     for projection in projections:
         writer.execute(projection.indexes)

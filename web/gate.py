@@ -151,8 +151,10 @@ def _presented(headers: Mapping[str, str]) -> str | None:
     scheme, _, text = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         return text.strip()
+    if "cookie" not in headers:
+        return None
     try:
-        morsel = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+        morsel = SimpleCookie(headers["cookie"]).get(COOKIE)
     except CookieError:
         return None
     return morsel.value if morsel is not None else None

@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from events.ids import RANDOM_BYTES, uuid7
 from projections.job_queries import JobFilter, find_job, latest_job, list_jobs
-from projections.jobs import JobView
+from projections.jobs import JobView, fold_view
 from projections.live import Status
 from service import commands as ask
 from service.decisions.submit import earlier_job
@@ -75,7 +75,8 @@ async def submit(request: Request) -> Response:
     if not records:
         return _shown(request, earlier_job(handler_of(request).state, command) or job)
     headers = {"Location": f"/v1/jobs/{job}", "Safelight-Position": str(records[-1].position)}
-    return _shown(request, job, 201, headers)
+    submitted = fold_view(None, records[0])  # the job as submitted: its record says all that the views would
+    return json_response(shown_job(request, submitted), 201, headers)
 
 
 async def show(request: Request) -> Response:

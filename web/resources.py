@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -174,8 +175,13 @@ class EventList(msgspec.Struct, frozen=True, kw_only=True):
 
 def instant(at_us: int) -> str:
     """RFC 3339 with microseconds, UTC."""
-    text = datetime.fromtimestamp(at_us / 1_000_000, UTC).isoformat(timespec="microseconds")
-    return text.replace("+00:00", "Z")
+    at_s, us = divmod(at_us, 1_000_000)
+    return f"{_second(at_s)}.{us:06}Z"
+
+
+@lru_cache(maxsize=256)  # the instants of an answer lie in few seconds; formatting each anew was 4 % of a submit
+def _second(at_s: int) -> str:
+    return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def job_resource(view: JobView, state: LiveState, progress: Mapping[str, Progress]) -> JobResource:
