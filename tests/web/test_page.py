@@ -242,6 +242,7 @@ def test_a_page_goes_on_where_it_was_after_the_service_was_killed(browser: Brows
         expect(page.locator("#rows [data-job]")).to_have_count(3)
         service.kill()
         expect(page.locator("#connection")).to_have_attribute("data-state", "reconnecting")
+        expect(page.get_by_text("This is how things stood")).to_be_visible()
         service.restart()
         client.post(f"/v1/jobs/{before[0]}/cancel")
         after = submit(client, {"params": {"prompt": "after"}})

@@ -29,7 +29,8 @@ export function failure({ error }) {
 }
 
 export function parameters(job) {
-  const facts = { ...job.params, model: job.model, task: job.task, priority: job.priority };
+  const { prompt, ...others } = job.params;
+  const facts = { ...(prompt === undefined ? {} : { prompt }), ...others, model: job.model, task: job.task, priority: job.priority };
   if (job.tags.length) facts.tags = job.tags.join(", ");
   const rows = Object.entries({ ...facts, submitter: job.submitter, job: job.id }).filter(([, value]) => value !== "");
   return [section("Parameters", make("dl", {}, ...rows.flatMap(pair)))];

@@ -24,7 +24,7 @@ const frame = new Frame(socket, store);
 const login = new Login(start);
 const notifier = new Notifier(store);
 const form = new SubmitForm({ store, onSubmitted: (job) => notifier.remember(job.id) });
-const queue = new Queue({ store, previews, models: () => form.models });
+const queue = new Queue({ store, previews, isLive: () => socket.state === "live" });
 const gallery = new Gallery(store);
 const workers = new Workers(store);
 const jobPage = new JobPage({ store, previews, onAgain: again });

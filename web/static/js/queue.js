@@ -20,9 +20,9 @@ export class Queue {
   #controls = new KeyedChildren(byId("queue-controls"), ({ name }) => name, makeControl);
   #rows = null;
 
-  /** `models()` gives the catalogue, for saying that nobody can run one. */
-  constructor({ store, previews, models }) {
-    Object.assign(this, { store, previews, models });
+  /** `isLive()` tells whether what is shown is how things stand. */
+  constructor({ store, previews, isLive }) {
+    Object.assign(this, { store, previews, isLive });
     this.#rows = new WaitingRows(byId("rows"), (job) => store.rank(job));
     byId("filter").addEventListener("input", () => this.draw());
   }
@@ -58,8 +58,10 @@ export class Queue {
     this.#rows.draw(shown);
   }
 
-  /** Why waiting jobs do not run: banners, one a reason. */
+  /** Why waiting jobs do not run, as far as one knows: banners, one a reason. */
   #reasons(waiting) {
+    if (!this.isLive())
+      return [{ key: "stale", text: "The service does not answer. This is how things stood; the page goes on by itself." }];
     const paused = [...this.store.queues.values()].filter((queue) => queue.is_paused);
     const reasons = paused.map(({ name }) => ({
       key: `paused ${name}`,
