@@ -257,6 +257,21 @@ def test_a_page_goes_on_where_it_was_after_the_service_was_killed(browser: Brows
         watched.check(allowed=("ERR_CONNECTION", "WebSocket"))
 
 
+def test_a_job_opened_while_the_service_was_away_is_whole_when_it_is_back(browser: Browser, tmp_path: Path) -> None:
+    with running_service(tmp_path, "--no-worker") as service, watched_page(browser, service.url) as watched:
+        with httpx.Client(base_url=service.url, timeout=30) as client:
+            job = submit(client, {"params": {"prompt": "opened too early"}})
+        page = watched.open()
+        service.kill()
+        expect(page.locator("#connection")).to_have_attribute("data-state", "reconnecting")
+        of_job(page, "#rows", job).get_by_role("link").click()
+        expect(page.get_by_role("heading", level=1)).to_have_text(re.compile("opened too early|cannot be shown"))
+        service.restart()
+        expect(page.locator(".events > li")).to_have_count(1)
+        expect(page.get_by_role("heading", level=1)).to_have_text("opened too early")
+        watched.check(allowed=("ERR_CONNECTION", "WebSocket"))
+
+
 def test_a_page_forgets_everything_when_the_log_is_another_one(browser: Browser, tmp_path: Path) -> None:
     with running_service(tmp_path, "--no-worker") as service, watched_page(browser, service.url) as watched:
         with httpx.Client(base_url=service.url, timeout=30) as client:

@@ -56,7 +56,8 @@ export function title(job) {
 export function settings({ width, height, steps, seed, ...others }) {
   const size = width && height ? [`${width} × ${height} px`] : [];
   const numbers = Object.entries({ ...others, seed }).filter(([, value]) => typeof value === "number");
-  return [...size, ...(steps ? [plural(steps, "step")] : []), ...numbers.map(([name, value]) => `${words(name)} ${value}`)].join(", ");
+  const named = numbers.map(([name, value]) => `${words(name)} ${value}`);
+  return [...size, ...(steps ? [plural(steps, "step")] : []), ...named].join(", ");
 }
 
 export function plural(count, noun) {

@@ -6,7 +6,12 @@ import { byId, KeyedChildren, make, setAttribute, setHidden, setText } from "./d
 import { Tile } from "./tile.js";
 
 const PAGE = 24;
-const CHOICES = { Completed: ["completed"], Failed: ["failed"], Cancelled: ["cancelled"], All: ["completed", "failed", "cancelled"] };
+const CHOICES = {
+  Completed: ["completed"],
+  Failed: ["failed"],
+  Cancelled: ["cancelled"],
+  All: ["completed", "failed", "cancelled"],
+};
 const EMPTY = {
   Completed: "Nothing is completed yet.",
   Failed: "Nothing has failed.",
@@ -91,6 +96,7 @@ export class Gallery {
       for (const chip of byId("chips").children) setAttribute(chip, "aria-pressed", chip.textContent === name);
       this.draw();
     };
-    return make("button", { type: "button", class: "chip", "aria-pressed": String(name === this.#choice), onclick: press }, name);
+    const isPressed = String(name === this.#choice);
+    return make("button", { type: "button", class: "chip", "aria-pressed": isPressed, onclick: press }, name);
   }
 }

@@ -17,6 +17,7 @@ export class JobPage {
   #id = null;
   #fetched = null; // for a job that is in no snapshot
   #drawn = null;
+  #lacks = false; // its history could not be fetched
   #timeline = null;
   #parts = null;
 
@@ -27,9 +28,10 @@ export class JobPage {
 
   async open(id) {
     if (this.isOpen && this.#id === id) return;
-    Object.assign(this, { isOpen: true });
+    this.isOpen = true;
     this.#id = id;
     this.#fetched = this.#drawn = null;
+    this.#lacks = false;
     this.#timeline = new Timeline();
     this.#build();
     try {
@@ -39,7 +41,9 @@ export class JobPage {
       this.#timeline.add(events);
       this.draw();
     } catch (problem) {
-      if (id === this.#id) this.#complain(problem);
+      if (id !== this.#id) return;
+      this.#lacks = problem.status !== 404;
+      this.#complain(problem);
     }
   }
 
@@ -55,6 +59,11 @@ export class JobPage {
   /** Begin anew: what was known of the log holds no longer. */
   refresh() {
     if (this.isOpen) this.open(this.close());
+  }
+
+  /** The service answers again: get what it could not give. */
+  complete() {
+    if (this.#lacks) this.refresh();
   }
 
   event(event) {
@@ -88,6 +97,9 @@ export class JobPage {
   }
 
   #build() {
+    const quiet = { class: "quiet" };
+    const stop = async () => this.#drawn.cancel_requested || api.cancel(this.#id);
+    const again = { type: "button", class: "quiet", onclick: () => this.onAgain(this.#drawn) };
     const parts = {
       heading: make("h1", { id: "job-heading", tabindex: "-1" }, "…"),
       status: make("span", { class: "status" }),
@@ -98,9 +110,9 @@ export class JobPage {
       attempts: new Attempts(),
       files: make("div", {}),
       parameters: make("div", {}),
-      cancel: actionButton("Cancel", async () => this.#drawn.cancel_requested || api.cancel(this.#id), { class: "quiet" }),
-      retry: actionButton("Retry", () => api.retry(this.#id), { class: "quiet" }),
-      again: make("button", { type: "button", class: "quiet", onclick: () => this.onAgain(this.#drawn) }, "Submit again with changes"),
+      cancel: actionButton("Cancel", stop, quiet),
+      retry: actionButton("Retry", () => api.retry(this.#id), quiet),
+      again: make("button", again, "Submit again with changes"),
     };
     this.#parts = parts;
     byId("job").replaceChildren(
@@ -140,7 +152,8 @@ export class JobPage {
       if (picture.firstElementChild?.className !== "undeveloped")
         picture.replaceChildren(make("span", { class: "undeveloped", "aria-hidden": "true" }));
     } else if (artifact && picture.dataset.url !== url) {
-      picture.replaceChildren(make("a", { href: url, target: "_blank", rel: "noopener" }, imageOf(artifact, job, { loading: "eager" })));
+      const image = imageOf(artifact, job, { loading: "eager" });
+      picture.replaceChildren(make("a", { href: url, target: "_blank", rel: "noopener" }, image));
     } else if (picture.dataset.url !== url) {
       const shown = picture.querySelector("img.preview");
       if (shown) shown.src = url;

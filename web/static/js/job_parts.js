@@ -29,10 +29,11 @@ export function failure({ error }) {
 }
 
 export function parameters(job) {
-  const { prompt, ...others } = job.params;
-  const facts = { ...(prompt === undefined ? {} : { prompt }), ...others, model: job.model, task: job.task, priority: job.priority };
-  if (job.tags.length) facts.tags = job.tags.join(", ");
-  const rows = Object.entries({ ...facts, submitter: job.submitter, job: job.id }).filter(([, value]) => value !== "");
+  const { params, model, task, priority, submitter } = job;
+  const tags = job.tags.join(", ");
+  // The prompt first: it is what one looks for. An erased one is not there at all.
+  const facts = { prompt: "", ...params, model, task, priority, tags, submitter, job: job.id };
+  const rows = Object.entries(facts).filter(([, value]) => value !== "");
   return [section("Parameters", make("dl", {}, ...rows.flatMap(pair)))];
 }
 
@@ -42,7 +43,7 @@ export function files({ artifacts, facts }) {
     make(
       "li",
       {},
-      make("a", { href: url, download: `${digest.slice(0, 16)}.${media_type.split("/")[1]}` }, `Download ${media_type}`),
+      make("a", { href: url, download: nameOf(digest, media_type) }, `Download ${media_type}`),
       make("p", { class: "hint" }, [width && `${width} × ${height} px`, bytes(size)].filter(Boolean).join(", ")),
       make("p", { class: "digest", title: "SHA-256 of the file, and its name in the store" }, digest),
     ),
@@ -50,9 +51,12 @@ export function files({ artifacts, facts }) {
   const list = make("ul", {}, ...items);
   const made = Object.entries(facts);
   if (made.length === 0) return [section("Files", list)];
-  const how = make("details", {}, make("summary", {}, "How it was made"), make("dl", {}, ...made.flatMap(pair)));
-  return [section("Files", list, how)];
+  const how = make("dl", {}, ...made.flatMap(pair));
+  const summary = make("summary", {}, "How it was made");
+  return [section("Files", list, make("details", {}, summary, how))];
 }
+
+const nameOf = (digest, media_type) => `${digest.slice(0, 16)}.${media_type.split("/")[1]}`;
 
 function section(name, ...children) {
   const id = `${name.toLowerCase()}-heading`;

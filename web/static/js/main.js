@@ -90,9 +90,10 @@ function onPreview(buffer) {
 
 function onState() {
   draw();
-  // A browser does not tell a handshake refused for want of a key from a service that is gone; HTTP does.
-  if (socket.state !== "live") askWorkers();
-  if (socket.state === "live" && store.workers.size > 0) askWorkers();
+  if (socket.state === "live") jobPage.complete();
+  // Who is connected may have changed meanwhile. And a browser does not tell a handshake refused for want of a key
+  // from a service that is gone; HTTP does.
+  askWorkers();
 }
 
 async function askWorkers() {

@@ -7,6 +7,8 @@ import { plural, title } from "./format.js";
 import { RunningCard } from "./running_card.js";
 import { WaitingRows } from "./waiting_rows.js";
 
+const EMPTY = "Nothing runs and nothing waits. Submit something and watch it develop.";
+const STALE = "The service does not answer. This is how things stood; the page goes on by itself.";
 const FILTER_FROM = 8; // jobs; fewer can be read
 
 export class Queue {
@@ -37,7 +39,7 @@ export class Queue {
     this.#controls.sync([...store.queues.values()].map((queue) => ({ ...queue, isOnly: store.queues.size === 1 })));
     setText(byId("queue-counts"), `${running.length} running, ${waiting.length.toLocaleString("en")} waiting`);
     const isEmpty = running.length + waiting.length === 0;
-    setText(byId("queue-empty"), isEmpty ? "Nothing runs and nothing waits. Submit something and watch it develop." : "");
+    setText(byId("queue-empty"), isEmpty ? EMPTY : "");
     setHidden(byId("queue-empty"), !isEmpty);
     this.#drawWaiting(waiting);
   }
@@ -61,7 +63,7 @@ export class Queue {
   /** Why waiting jobs do not run, as far as one knows: banners, one a reason. */
   #reasons(waiting) {
     if (!this.isLive())
-      return [{ key: "stale", text: "The service does not answer. This is how things stood; the page goes on by itself." }];
+      return [{ key: "stale", text: STALE }];
     const paused = [...this.store.queues.values()].filter((queue) => queue.is_paused);
     const reasons = paused.map(({ name }) => ({
       key: `paused ${name}`,
@@ -75,14 +77,17 @@ export class Queue {
     const runnable = new Set(connected.flatMap(({ models }) => Object.values(models).flat()));
     const stuck = new Map();
     for (const { model } of waiting) if (!runnable.has(model)) stuck.set(model, (stuck.get(model) ?? 0) + 1);
-    for (const [model, count] of stuck)
-      reasons.push({ key: `model ${model}`, text: `No connected worker has the model ${model} for ${plural(count, "job")}.` });
+    for (const [model, count] of stuck) {
+      const text = `No connected worker has the model ${model} for ${plural(count, "job")}.`;
+      reasons.push({ key: `model ${model}`, text });
+    }
     return reasons;
   }
 }
 
 function matches(job, wanted) {
-  return [title(job), job.model, job.submitter, job.id, ...job.tags].some((text) => text.toLowerCase().includes(wanted));
+  const texts = [title(job), job.model, job.submitter, job.id, ...job.tags];
+  return texts.some((text) => text.toLowerCase().includes(wanted));
 }
 
 function makeBanner() {

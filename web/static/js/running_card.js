@@ -17,7 +17,8 @@ export class RunningCard {
     this.bar = make("progress", { "aria-label": "Steps done" });
     this.phase = make("span", { class: "phase" });
     this.elapsed = make("span", { class: "elapsed" });
-    this.cancel = actionButton("Cancel", async () => this.#job.cancel_requested || api.cancel(job.id), { class: "quiet" });
+    const stop = async () => this.#job.cancel_requested || api.cancel(job.id);
+    this.cancel = actionButton("Cancel", stop, { class: "quiet" });
     this.node = make(
       "li",
       { class: "card", "data-job": job.id },

@@ -4,7 +4,8 @@ import { make } from "./dom.js";
 import { duration, plural, secondsBetween, sentence, words } from "./format.js";
 
 const SENTENCES = {
-  "job-submitted": ({ data }) => `Submitted to queue ${data.queue}${data.priority === 50 ? "" : `, priority ${data.priority}`}`,
+  "job-submitted": ({ data }) =>
+    `Submitted to queue ${data.queue}${data.priority === 50 ? "" : `, priority ${data.priority}`}`,
   "job-leased": ({ data }) =>
     data.adopted ? `${data.worker} came back and goes on with it` : `Taken by ${data.worker}, attempt ${data.attempt}`,
   "job-phase-entered": ({ data }) => sentence(data.phase),
