@@ -52,7 +52,7 @@ class Outbox:
             self._woken.set()
 
     def report(self, message: Reported) -> None:
-        """Journal a numbered message and have it sent, now or in a later session. Durable on return."""
+        """Journal a numbered message and have it sent, now or in a later session, once it is durable."""
         self._journal.write(message)
         self._woken.set()
 
@@ -89,6 +89,7 @@ class Outbox:
         if not self._numbered:
             self._numbered.extend(self._journal.after(self._sent))
         if self._numbered:
+            self._journal.sync()  # here and not in `report`: what was written together is synced together
             self._sent = self._numbered[0].number
             return self._numbered.popleft()
         for waiting in (self._progress, self._previews):
