@@ -171,13 +171,12 @@ class SqliteLog(Generic[State]):
             outcomes = [(waiting, self._decideone(waiting)) for waiting in group]
             self._pending.write()
             self._writer.execute("COMMIT")
-            self._pending.forget()
+            records = self._pending.forget()
         except apsw.Error as error:
             self._head, self._last_at_us = head, last_at_us
             self._pending.forget()
             self._undo(group, error)
             return
-        records = [r for _, outcome in outcomes if isinstance(outcome, list) for r in outcome if r.position > head]
         if records:
             self._newest_leaf = (records[-1].position, self._pending.newest_leaf)
             self._on_commit(records)
@@ -211,7 +210,7 @@ class SqliteLog(Generic[State]):
             record.position, record.stream, record.version, record.event_id, draft.event.type,
             draft.event.SCHEMA, at_us, record.actor, record.cause, data, record.private_digest,
         )  # fmt: skip
-        self._pending.add(columns, salt, draft)
+        self._pending.add(record, columns, salt)
         self._head, self._last_at_us = record.position, at_us
         self.state.apply(record)
         return record
@@ -264,6 +263,7 @@ class _Pending:
         self.newest_leaf = b""  # of the record added last
         self._rows: list[tuple[Any, ...]] = []
         self._private: list[tuple[int, bytes, bytes]] = []
+        self._records: list[Record] = []
         self._versions: dict[str, int] = {}  # stream -> its newest version
 
     def next_version(self, stream: str) -> int:
@@ -273,12 +273,13 @@ class _Pending:
         self._versions[stream] = version
         return version
 
-    def add(self, columns: tuple[Any, ...], salt: bytes, draft: Draft) -> None:
+    def add(self, record: Record, columns: tuple[Any, ...], salt: bytes) -> None:
         """Append a record by its columns, and its private part if it has one."""
         self.newest_leaf = leaf_hash(*columns)
         self._rows.append((*columns, self.newest_leaf))
-        if draft.private is not None:
-            self._private.append((columns[0], salt, draft.private))
+        self._records.append(record)
+        if record.private is not None:
+            self._private.append((record.position, salt, record.private))
 
     def write(self) -> None:
         """Put every pending row into the table."""
@@ -287,9 +288,11 @@ class _Pending:
             self.writer.executemany(_INSERT, rows)
             self.writer.executemany(_INSERT_PRIVATE, private)
 
-    def forget(self) -> None:
-        """The transaction is over."""
+    def forget(self) -> list[Record]:
+        """The transaction is over; gives the records that were appended in it, in order and each once."""
+        records, self._records = self._records, []
         self._rows, self._private, self._versions = [], [], {}
+        return records
 
 
 class _SqliteTransaction(Generic[State]):

@@ -106,6 +106,25 @@ def test_a_refused_decision_appends_nothing_and_hurts_nobody_else(open_log: Open
     assert [before.result(10)[0].position, after.result(10)[0].position] == [1, 2]
 
 
+def test_a_repeat_within_one_commit_is_told_to_the_listener_once(open_log: OpenLog) -> None:
+    told: list[int] = []
+    log = open_log(on_commit=lambda records: told.extend(r.position for r in records))
+    may_go_on = threading.Event()
+
+    def wait(tx):  # type: ignore[no-untyped-def]
+        may_go_on.wait(10)
+        return [submitted(0)]
+
+    asked = [log.decide(wait, ASKED)]
+    asked += [log.decide(lambda tx: [submitted(1, event_id="e-1")], ASKED) for _ in range(2)]
+    asked += [log.decide(lambda tx, n=n: [submitted(n)], ASKED) for n in (2, 3)]
+    asked += [log.decide(lambda tx: [submitted(1, event_id="e-1")], ASKED)]
+    may_go_on.set()
+    assert [future.result(10)[0].position for future in asked] == [1, 2, 2, 3, 4, 2]
+    append(log, 5)
+    assert told == [1, 2, 3, 4, 5]
+
+
 def test_an_event_with_a_known_id_yields_the_first_record(open_log: OpenLog) -> None:
     log = open_log()
     first = log.decide(lambda tx: [submitted(1, event_id="e-1")], ASKED).result(10)
