@@ -34,7 +34,7 @@ UNFINISHED: tuple[Status, ...] = ("queued", "running")
 
 BAD_MESSAGE, BAD_SUBPROTOCOL, TOO_MANY, RESTART = 4400, 4406, 4429, 1012
 
-_POSITION = re.compile(r"\d{1,16}")
+_COUNT = re.compile(r"[0-9]{1,16}")
 
 
 class Wish(msgspec.Struct, frozen=True, kw_only=True, tag="previews", tag_field="op", forbid_unknown_fields=True):
@@ -58,12 +58,12 @@ async def events_socket(websocket: WebSocket) -> None:
         await websocket.close(TOO_MANY, f"{MAX_SUBSCRIBERS} subscribers are the limit; try again later")
         return
     try:
-        wanted, after, previews = _asked(websocket)
+        wanted, after, most, previews = _asked(websocket)
     except Problem as problem:
         await websocket.close(BAD_MESSAGE, problem.detail[:120])
         return
     try:
-        start = await _greet(websocket, wanted, after)
+        start = await _greet(websocket, wanted, after, most)
         subscriber = hub.subscribe(sink_of(websocket), wanted, start, wants_previews=previews)
     except WebSocketDisconnect:
         return
@@ -73,8 +73,11 @@ async def events_socket(websocket: WebSocket) -> None:
         hub.unsubscribe(subscriber)
 
 
-async def _greet(websocket: WebSocket, wanted: Filter, after: int | None) -> int:
-    """Say hello, send the snapshot if one is due; gives the position from which events follow."""
+async def _greet(websocket: WebSocket, wanted: Filter, after: int | None, most: int | None) -> int:
+    """Say hello, send the snapshot if one is due; gives the position from which events follow.
+
+    One is due without `after`, for another log, and when more than `most` events lie behind `after`.
+    """
     handler: Handler = websocket.app.state.handler
     log = handler.log
     is_same = websocket.query_params.get("epoch") in (None, log.log_id)
@@ -89,7 +92,8 @@ async def _greet(websocket: WebSocket, wanted: Filter, after: int | None) -> int
             "server": f"safelight/{version('safelight')}",
         },
     )
-    if after is not None and is_same and after <= log.head():
+    behind = -1 if after is None else log.head() - after
+    if after is not None and is_same and behind >= 0 and (most is None or behind <= most):
         return after
     as_of, jobs = _snapshot(handler, websocket.app.state.dispatcher, wanted)
     rest = {
@@ -150,17 +154,20 @@ async def _send(websocket: WebSocket, message: dict[str, Any]) -> None:
     await websocket.send_text(msgspec.json.encode(message).decode())
 
 
-def _asked(websocket: WebSocket) -> tuple[Filter, int | None, bool]:
-    """The filter, the position to go on behind, and whether previews are wanted, from the query."""
+def _asked(websocket: WebSocket) -> tuple[Filter, int | None, int | None, bool]:
+    """From the query: the filter, the position to go on behind, the most events wanted, whether to send previews."""
     query = websocket.query_params
-    after = query.get("after")
-    if after is not None and not _POSITION.fullmatch(after):
-        raise Problem(400, "bad-message", f"after {after[:40]!r} is no position; use a number of digits")
-    types = tuple(sorted(filter(None, query.get("types", "").split(","))))
     wanted = Filter(
         queue=query.get("queue"),
         job=query.get("job"),
-        types=types,
+        types=tuple(sorted(filter(None, query.get("types", "").split(",")))),
         progress=query.get("progress", "1") != "0",
     )
-    return wanted, int(after) if after is not None else None, query.get("previews", "0") == "1"
+    return wanted, _count(websocket, "after"), _count(websocket, "most"), query.get("previews", "0") == "1"
+
+
+def _count(websocket: WebSocket, name: str) -> int | None:
+    text = websocket.query_params.get(name)
+    if text is not None and not _COUNT.fullmatch(text):
+        raise Problem(400, "bad-message", f"{name} {text[:40]!r} is no number; use 1 to 16 digits")
+    return int(text) if text is not None else None

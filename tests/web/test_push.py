@@ -191,6 +191,15 @@ async def test_another_epoch_gets_a_snapshot_instead_of_a_resume(service: Servic
         assert (await anext(stream))["op"] == "snapshot", "a position from the future is of another history"
 
 
+async def test_who_is_too_far_behind_for_its_own_taste_gets_a_snapshot(service: Service) -> None:
+    await service.submit(20)
+    for query, op in ((f"after={service.head - 10}&most=10", "event"), ("after=1&most=10", "snapshot")):
+        async with service.listen(query) as socket:
+            stream = messages(socket)
+            await anext(stream)
+            assert (await anext(stream))["op"] == op
+
+
 @pytest.mark.parametrize(
     ("query", "matches"),
     [

@@ -4,6 +4,7 @@
 const SUBPROTOCOL = "safelight.v1";
 const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 5000;
+const MOST_EVENTS = 20_000; // folding more than these takes longer than a snapshot
 
 /** Closes that another attempt cannot cure; 4429 (too many) and 4430 (slow) are cured by waiting. */
 const isFinal = (code) => [4400, 4401, 4403, 4406].includes(code);
@@ -35,7 +36,7 @@ export class PushSocket {
 
   #address() {
     const { store } = this;
-    const query = new URLSearchParams({ previews: document.hidden ? "0" : "1" });
+    const query = new URLSearchParams({ previews: document.hidden ? "0" : "1", most: MOST_EVENTS });
     if (store.hasSnapshot) query.set("after", store.position);
     if (store.hasSnapshot) query.set("epoch", store.epoch);
     return `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/v1/events?${query}`;
@@ -49,7 +50,6 @@ export class PushSocket {
     const frame = JSON.parse(data);
     this.store.take(frame);
     for (const message of Array.isArray(frame) ? frame : [frame]) {
-      if (message.op === "lagged") this.#startOver();
       if (message.op === "error") this.reason = message.message;
     }
     // A resumed connection is live at its hello; a new one once its snapshot is complete.
@@ -57,12 +57,6 @@ export class PushSocket {
       this.#failures = 0;
       this.#is("live");
     }
-  }
-
-  /** Events were skipped for this connection: what is here cannot be continued. */
-  #startOver() {
-    this.store.drop();
-    this.#socket.close();
   }
 
   #closed(socket, { code, reason }) {
