@@ -32,7 +32,7 @@ def main() -> None:
         print(f"measuring {name} ...", file=sys.stderr, end=" ", flush=True)
         found += SUBJECTS[name](options.quick)
         print(f"{time.monotonic() - began_at:.0f} s", file=sys.stderr)
-    print(table(found))
+    print(f"\n{table(found)}")
     with_bar = [row for row in found if row.bar is not None]
     missed = [row.name for row in with_bar if row.bar is not None and not row.bar.holds(row)]
     print(

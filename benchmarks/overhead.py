@@ -32,7 +32,7 @@ START_S = 120.0
 
 def rows(quick: bool) -> list[Row]:
     """Pictures made in a queue and one alone, in turn with the pipeline's calls, and with calls that also save."""
-    pictures, rounds = (4, 2) if quick else (24, 7)
+    pictures, rounds = (4, 2) if quick else (12, 5)
     with service("--worker-model", MODEL.id) as ours, _loop() as loop:
         until(partial(has_worker, ours.port), START_S, "the worker to connect")
         _queue_ms(ours, 2)  # warm: the model is loaded
