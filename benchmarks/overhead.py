@@ -1,8 +1,8 @@
 """What the service adds to a bare diffusers loop over the embedded model, a picture.
 
-Both compute with one torch thread, so that the service has a core beside it as it would have beside a GPU. The bare
-loop, `python -m benchmarks.overhead`, loads the catalogue's model as a script would and makes as many pictures as
-each line of its standard input says.
+Both compute with one torch thread, so that the service has a core beside it as it would have beside a GPU; the
+worker is started by itself for that, as on another machine. The bare loop, `python -m benchmarks.overhead`, loads
+the catalogue's model as a script would and makes as many pictures as each line of its standard input says.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ START_S = 120.0
 def rows(quick: bool) -> list[Row]:
     """Pictures made in a queue and one alone, in turn with the pipeline's calls, and with calls that also save."""
     pictures, rounds = (4, 2) if quick else (12, 5)
-    with service("--worker-model", MODEL.id) as ours, _loop() as loop:
+    with service("--no-worker") as ours, _worker(ours), _loop() as loop:
         until(partial(has_worker, ours.port), START_S, "the worker to connect")
         _queue_ms(ours, 2)  # warm: the model is loaded
         queued, alone, called, saved = in_turn(
@@ -82,6 +82,27 @@ def _ended_at(port: int, job: str) -> float:
         return found["finished_at"]  # type: ignore[return-value]
 
     return datetime.fromisoformat(until(ended, START_S, f"job {job} to end", every_s=0.05) or "").timestamp()
+
+
+@contextmanager
+def _worker(ours: Server) -> Iterator[None]:
+    """`safelight worker` on one thread, ended with the block."""
+    key, spool = ours.folder / "data" / "keys" / "worker.key", ours.folder / "spool"
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "service.worker.cli", "--server", f"http://127.0.0.1:{ours.port}"),
+            *("--key-file", str(key), "--spool", str(spool), "--model", MODEL.id, "--device", "cpu"),
+            *("--threads", "1", "--with-parent"),
+        ],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, **ONE_THREAD},
+    )
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(30)
 
 
 @contextmanager
