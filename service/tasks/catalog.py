@@ -47,7 +47,7 @@ MODELS: Mapping[str, Model] = {
             task=TextToImage.TASK,
             title="Embedded demo model: simple shapes in ten colours",
             source="package:demo_model",
-            defaults={"steps": 20, "guidance": 4.0, "width": 512, "height": 512},
+            defaults={"steps": 20, "guidance": 2.0, "width": 512, "height": 512},
             sizes=((512, 512),),
             enlarge=8,
         ),

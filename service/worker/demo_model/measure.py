@@ -25,7 +25,7 @@ from service.worker.demo_model.sheet import contact_sheet
 
 BATCH = 16
 STEPS = 20
-GUIDANCE = 4.0
+GUIDANCE = 2.0
 
 
 def main() -> None:

@@ -84,8 +84,8 @@ def _report(part: str, run: Run) -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Train the demo model's autoencoder (a resumable run).")
     parser.add_argument("--scratch", type=Path, required=True, help="folder of encoder.pt and decoder.pt")
-    parser.add_argument("--encoder-steps", type=int, default=2500, help="batches of 8 (default 2500)")
-    parser.add_argument("--decoder-steps", type=int, default=3000, help="batches of 4 (default 3000)")
+    parser.add_argument("--encoder-steps", type=int, default=20000, help="batches of 8 (default 20000)")
+    parser.add_argument("--decoder-steps", type=int, default=12000, help="batches of 4 (default 12000)")
     parser.add_argument("--seed", type=int, default=1, help="start of all chance (default 1)")
     return parser.parse_args()
 

@@ -85,7 +85,7 @@ class Talk:
 
     def draw(self, job: str, *, attempt: int = 1, token: int = 10, **params: Any) -> None:
         """Offer a picture of the embedded model and start it."""
-        whole = {"seed": 7, "steps": 20, "guidance": 4.0, "width": 512, "height": 512, **params}
+        whole = {"seed": 7, "steps": 20, "guidance": 2.0, "width": 512, "height": 512, **params}
         self.offer(job, "text-to-image", "demo", attempt, token, whole)
 
     def offer(self, job: str, task: str, model: str, attempt: int, token: int, params: dict[str, Any]) -> None:

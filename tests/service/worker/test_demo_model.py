@@ -24,6 +24,14 @@ from service.worker.demo_model.measure import generate, grid_scenes, load, recon
 from service.worker.demo_model.shapes import Scene, draw, draw_scenes, render  # noqa: E402
 from service.worker.demo_model.tokenizer import TOKENS, build_tokenizer  # noqa: E402
 
+# Measured on the shipped weights with the very pictures of these tests (docs/demo-model.md), less what another
+# processor's rounding may change: all 176 of the grid right, 191 of 200 through the autoencoder.
+GRID_ROUNDS = 2
+THRESHOLDS = {"shape": 0.98, "colour": 0.99, "background": 0.99, "size": 0.99, "place": 0.99, "all": 0.98}
+AUTOENCODER_THRESHOLD = 0.94
+ENCODER_ERROR = 0.085  # rms; measured 0.074, of latents with a spread of about 1
+PREVIEW_ERROR = 0.02  # rms of colours 0..1; measured 0.013
+
 
 @pytest.fixture(scope="module")
 def pipeline():
@@ -41,7 +49,7 @@ def drawn():
 
 
 def test_every_layout_of_the_grid_is_drawn_as_told(pipeline):
-    scenes = grid_scenes(1)
+    scenes = grid_scenes(GRID_ROUNDS)
     pictures = generate(pipeline, [describe(scene) for scene in scenes])
     rates = rates_right(scenes, read_pictures(pictures))
     for name, least in THRESHOLDS.items():
@@ -124,7 +132,7 @@ def test_the_encoder_finds_the_exact_latents(pipeline):
     drawing = draw(draw_scenes(64, random.Random(3)), torch.Generator().manual_seed(3))
     pictures = render(drawing)
     with torch.no_grad():
-        found = pipeline.vae.encode(pictures * 2 - 1).latents * pipeline.vae.config.scaling_factor
+        found = pipeline.vae.encode(pictures * 2 - 1).latents
     assert (found - encode_drawing(drawing, pictures)).square().mean().sqrt() < ENCODER_ERROR
 
 

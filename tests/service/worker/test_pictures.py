@@ -66,7 +66,7 @@ def test_the_file_says_how_it_was_made(studio: tuple[Peer, Worker], talk: Talk) 
     ours = json.loads(texts["safelight"])
     assert texts["parameters"] == (
         f"{RED_ON_BLUE}\nNegative prompt: grün\n"
-        "Steps: 8, Sampler: DDIM, CFG scale: 4, Seed: 3, Size: 512x512, Model: demo"
+        "Steps: 8, Sampler: DDIM, CFG scale: 2, Seed: 3, Size: 512x512, Model: demo"
     )
     assert (ours["job"], ours["attempt"], ours["model"]) == ("told", 1, "demo")
     assert ours["params"]["negative_prompt"] == "grün"
