@@ -118,6 +118,9 @@ def _gated(app: Starlette, handler: Handler, config: Config) -> Gate:
 
 
 def _queue_of(handler: Handler, job: str) -> str | None:
+    live = handler.state.jobs.get(job)
+    if live is not None:
+        return live.queue
     view = find_job(handler.views.reader(), job)
     return view.queue if view is not None else None
 
