@@ -164,8 +164,8 @@ def _end_on_signals(server: uvicorn.Server, workers: LocalWorkers) -> None:
 def _listen(host: str, port: int) -> socket.socket:
     """The bound socket. Raises OSError naming the address when it is taken."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # The protocol must be named: asyncio turns Nagle's algorithm off only for sockets that say TCP, and with it every
-    # answer on a kept-alive connection would wait 40 ms for the client's delayed acknowledgement.
+    # The protocol must be named: asyncio turns Nagle's algorithm off only for sockets that say TCP, and with it
+    # every answer on a kept-alive connection would wait 40 ms for the client's delayed acknowledgement.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

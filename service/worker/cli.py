@@ -101,7 +101,8 @@ def _models(context: click.Context, option: click.Parameter, value: tuple[str, .
     metavar="N",
     type=click.IntRange(0, 1024),
     default=0,
-    help="Threads that torch computes with on the CPU; default 0, one for each core.",
+    help="Threads that torch computes with on the CPU; default 0: what OMP_NUM_THREADS says, else one less than "
+    "there are cores.",
 )
 @click.option(
     "--preload/--no-preload",

@@ -1,4 +1,4 @@
-"""The listening socket of `safelight serve`; the rest of the command is run by every test with a service process."""
+"""The listening socket of `safelight serve`; every test with a service process runs the rest."""
 
 from __future__ import annotations
 

@@ -72,3 +72,14 @@ def test_a_failed_load_is_told_and_tried_again_for_the_next_job(slow: SlowLoader
     (tmp_path / "model_index.json").write_text("{}")
     slow.let.set()
     assert cache.get(slow.run([])) == "warm"
+
+
+@pytest.mark.parametrize(
+    ("told", "cores", "threads"), [("3", 8, 3), ("", 8, 7), ("", 1, 1), ("no", 2, 1), ("0", 4, 3)]
+)
+def test_a_core_is_left_for_everything_else_unless_told_otherwise(
+    monkeypatch: pytest.MonkeyPatch, told: str, cores: int, threads: int
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", told)
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(cores)), raising=False)
+    assert model_cache._spare_cores() == threads
