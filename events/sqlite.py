@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import os
 import queue
-import secrets
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -20,9 +19,10 @@ from typing import Any, Generic
 import apsw
 import msgspec
 
+from events.entropy import Entropy
 from events.envelope import SALT_BYTES, Draft, Record, encode, leaf_hash, private_digest
 from events.ids import RANDOM_BYTES, uuid7
-from events.log import Decision, Listener, LogBroken, LogClosed, LogFull, Request, State
+from events.log import Decision, Listener, LogBroken, LogClosed, LogError, LogFull, Request, State
 from events.sqlite_file import hold_alone, prepare
 from events.sqlite_readers import Readers
 from events.sqlite_rows import LEAF, LOG_ID, NEWEST, OF_ID, OF_STREAM, PAGE_AFTER, one, record_of
@@ -85,6 +85,8 @@ class SqliteLog(Generic[State]):
         self.log_id: str = one(self._writer, LOG_ID)[0]
         newest: tuple[int, int] = one(self._writer, NEWEST) or (0, 0)
         self._head, self._last_at_us = newest
+        self._durable = self._head
+        self._entropy = Entropy()
         self._pending = _Pending(self._writer)
         self._newest_leaf: tuple[int, bytes] = (0, b"")  # position and leaf of the newest durable record
         self.state: State = self._caught_up()
@@ -109,7 +111,7 @@ class SqliteLog(Generic[State]):
 
     def head(self) -> int:
         """The position of the newest durable record, 0 for an empty log."""
-        return self._head
+        return self._durable
 
     def read(self, after: int, limit: int) -> list[Record]:
         """Up to `limit` records with a position above `after`, in order."""
@@ -172,19 +174,21 @@ class SqliteLog(Generic[State]):
             self._pending.write()
             self._writer.execute("COMMIT")
             records = self._pending.forget()
-        except apsw.Error as error:
+        except Exception as error:  # the disk's, or an event that does not fold: the writer must live on
             self._head, self._last_at_us = head, last_at_us
             self._pending.forget()
             self._undo(group, error)
             return
         if records:
+            self._durable = self._head
             self._newest_leaf = (records[-1].position, self._pending.newest_leaf)
-            self._on_commit(records)
         for waiting, outcome in outcomes:
             if isinstance(outcome, Exception):
                 waiting.future.set_exception(outcome)
             else:
                 waiting.future.set_result(outcome)
+        if records:
+            self._on_commit(records)
 
     def _decideone(self, waiting: _Waiting[State]) -> list[Record] | Exception:
         """One decision's records, appended and folded; or what it raised, with nothing appended."""
@@ -203,7 +207,7 @@ class SqliteLog(Generic[State]):
             known = one(self._writer, OF_ID, draft.event_id)
             if known is not None:
                 return record_of(known)
-        salt = secrets.token_bytes(SALT_BYTES)
+        salt = self._entropy.take(SALT_BYTES)
         record = self._recorded(draft, request, at_us, salt)
         data = encode(draft.event)
         columns = (
@@ -220,7 +224,7 @@ class SqliteLog(Generic[State]):
             position=self._head + 1,
             stream=draft.stream,
             version=self._pending.next_version(draft.stream),
-            event_id=draft.event_id or uuid7(at_us, secrets.token_bytes(RANDOM_BYTES)),
+            event_id=draft.event_id or uuid7(at_us, self._entropy.take(RANDOM_BYTES)),
             at_us=at_us,
             actor=request.actor,
             cause=request.cause,
@@ -229,12 +233,15 @@ class SqliteLog(Generic[State]):
             private_digest=None if draft.private is None else private_digest(salt, draft.private),
         )
 
-    def _undo(self, group: list[_Waiting[State]], error: apsw.Error) -> None:
+    def _undo(self, group: list[_Waiting[State]], error: Exception) -> None:
         """After a failed commit: the disk is the truth, the state in memory has run ahead of it."""
         if self._writer.in_transaction:  # SQLite rolls back by itself on a full disk
             self._writer.execute("ROLLBACK")
         if isinstance(error, apsw.FullError):
             refusal: Exception = LogFull(f"the log at {self._path.name} cannot grow ({error}); free disk space")
+        elif not isinstance(error, apsw.Error):
+            refusal = LogError(f"a decision could not be appended ({error!r}); nothing of its commit was kept")
+            logger.error("%s", refusal, exc_info=error)
         else:
             refusal = LogBroken(f"the log at {self._path.name} failed to append ({error}); check the disk, restart")
             with self._closing:

@@ -1,8 +1,9 @@
 """Ask, decide, append, fold, publish: how a command becomes durable and visible.
 
-Three threads, each owning its state: the log's writer decides and commits; the folder brings the views up;
-the event loop keeps its own live state from what was committed and tells the listeners. A caller is answered
-when its events are durable and every view it could read shows them.
+Three threads, each owning its state: the log's writer decides and commits; the event loop keeps its own live
+state from what was committed and answers the callers; the folder brings the views up, and then listeners are
+told. Whoever reads the views first waits until they show all that was durable when it came (`shown`), so that
+a client always reads its own writes, and nobody who writes waits for views.
 """
 
 from __future__ import annotations
@@ -35,6 +36,11 @@ SNAPSHOT_EVERY = 10_000
 RETRY_S = 1.0
 """Pause before views are tried again after their disk failed."""
 
+
+class ViewsBehind(Exception):
+    """The views cannot be written now, so nothing that is up to date can be read."""
+
+
 Answer = asyncio.Future[list[Record]]
 Listener = Callable[[Sequence[Record]], None]
 logger = logging.getLogger("safelight.handle")
@@ -61,6 +67,7 @@ class Handler:
         self._listeners: list[Listener] = []
         self._decided: deque[tuple[Future[list[Record]], Answer]] = deque()
         self._waiting: list[tuple[int, int, list[Record], Answer]] = []
+        self._reading: list[tuple[int, int, asyncio.Future[None]]] = []
         self._order = count()
         self._loop = asyncio.get_running_loop()
         self._folder = threading.Thread(target=self._fold, name="safelight-views", daemon=True)
@@ -71,14 +78,26 @@ class Handler:
         self._listeners.append(listener)
 
     def ask(self, command: Command, *, actor: str, cause: str) -> Answer:
-        """Decide `command` now, in the order of the calls; the future gives its records once views show them.
+        """Decide `command` now, in the order of the calls; the future gives its records once they are durable.
 
-        It raises the Refusal that the decision met, or LogFull when the disk has no room.
+        `state` has taken them in by then. It raises the Refusal that the decision met, or LogFull when the disk
+        has no room.
         """
         answer: Answer = self._loop.create_future()
         decided = self.log.decide(lambda tx: decide(tx, command), Request(actor=actor, cause=cause))
         decided.add_done_callback(lambda done: self._on_decided(done, answer))
         return answer
+
+    async def shown(self) -> None:
+        """Return once every view shows what is durable now. Raises ViewsBehind while they cannot be written."""
+        position = self.log.head()
+        if self.views.position >= position:
+            return
+        if not self.is_ready:
+            raise ViewsBehind(f"the views stand at {self.views.position} of {position} and cannot be written")
+        shown: asyncio.Future[None] = self._loop.create_future()
+        heapq.heappush(self._reading, (position, next(self._order), shown))
+        await shown
 
     async def close(self) -> None:
         """Finish what was asked, keep a snapshot, let go of the files."""
@@ -99,14 +118,14 @@ class Handler:
         if records[-1].position - self._snapshot_at >= SNAPSHOT_EVERY:
             self._snapshot_at = records[-1].position
             snapshot = Snapshot(records[-1].position, msgspec.msgpack.encode(self.log.state))
-        self._committed.put((records, snapshot))
+        self._wake(self._take_in, records, snapshot)
 
     def _on_decided(self, decided: Future[list[Record]], answer: Answer) -> None:
-        """Leave the outcome for the loop. A commit's records are published later, which settles its callers:
-        the loop is woken only for an outcome that no later publishing is certain to find here."""
+        """Leave the outcome for the loop. It takes in the commit's records about now, and settles its callers then:
+        it is woken only for an outcome which that is not certain to find here."""
         self._decided.append((decided, answer))
         records = decided.result() if decided.exception() is None else []
-        if not records or records[-1].position <= self.state.position:  # looked at after appending: see _publish
+        if not records or records[-1].position <= self.state.position:  # looked at after appending: see _take_in
             self._wake(self._settle)
 
     # the folder thread
@@ -127,20 +146,35 @@ class Handler:
                 return
             except Exception:
                 self.is_ready = False
+                self._wake(self._give_up_readers)
                 logger.exception("views could not be brought to position %d; trying again", records[-1].position)
                 pause.wait(RETRY_S)
 
     # the event loop
 
-    def _publish(self, records: Sequence[Record]) -> None:
+    def _take_in(self, records: Sequence[Record], snapshot: Snapshot | None) -> None:
         for record in records:
             self.state.apply(record)
+        self._settle()  # after the position has moved: what _on_decided left alone is found here
+        # The folder begins when the callers just woken have answered: it would hold the interpreter lock they need.
+        self._loop.call_soon(self._committed.put, (records, snapshot))
+
+    def _publish(self, records: Sequence[Record]) -> None:
         for listener in self._listeners:
             listener(records)
-        self._settle()  # after the position has moved: what _on_decided left alone is found here
+        while self._reading and self._reading[0][0] <= self.views.position:
+            _, _, shown = heapq.heappop(self._reading)
+            if not shown.done():
+                shown.set_result(None)
+
+    def _give_up_readers(self) -> None:
+        behind, self._reading = self._reading, []
+        for position, _, shown in behind:
+            if not shown.done():
+                shown.set_exception(ViewsBehind(f"the views cannot be brought to position {position} now"))
 
     def _settle(self) -> None:
-        """Answer everybody whose records are shown; who asked for nothing new waits for the head of the log."""
+        """Answer everybody whose records are in `state`; who caused nothing new waits for the head of the log."""
         while self._decided:
             decided, answer = self._decided.popleft()
             error = decided.exception()

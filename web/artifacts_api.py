@@ -12,7 +12,7 @@ from projections.artifacts import find_artifact
 from service.artifacts import MAX_BYTES, ArtifactRejected, ArtifactStore
 from service.decisions.report import holding
 from web.errors import Problem
-from web.requests import handler_of, integer, json_response
+from web.requests import handler_of, integer, json_response, views_of
 
 
 def file_response(request: Request, digest: str, media_type: str) -> Response:
@@ -35,7 +35,7 @@ def file_response(request: Request, digest: str, media_type: str) -> Response:
 async def show(request: Request) -> Response:
     """The bytes of a file that a completed job links."""
     digest = request.path_params["digest"]
-    artifact = find_artifact(handler_of(request).views.reader(), digest)
+    artifact = find_artifact((await views_of(request)).reader(), digest)
     if artifact is None:
         raise Problem(404, "not-found", f"no job has an artifact {digest[:64]!r}")
     return file_response(request, artifact.digest, artifact.media_type)

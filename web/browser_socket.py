@@ -19,7 +19,7 @@ from projections.jobs import JobView
 from projections.live import FINISHED, Status
 from projections.store import ViewStore
 from service.dispatch import Dispatcher
-from service.handle import Handler
+from service.handle import Handler, ViewsBehind
 from web.errors import Problem
 from web.hub import Filter, Hub, Subscriber
 from web.queues_api import queues
@@ -68,6 +68,9 @@ async def events_socket(websocket: WebSocket) -> None:
         subscriber = hub.subscribe(sink_of(websocket), wanted, start, wants_previews=previews)
     except WebSocketDisconnect:
         return
+    except ViewsBehind as behind:
+        await websocket.close(RESTART, f"{behind}; come back later"[:120])
+        return
     try:
         await _until_it_ends(websocket, hub, subscriber)
     finally:
@@ -96,9 +99,10 @@ async def _greet(websocket: WebSocket, wanted: Filter, after: int | None, most: 
     behind = -1 if after is None else log.head() - after
     if after is not None and is_same and behind >= 0 and (most is None or behind <= most):
         return after
+    await handler.shown()
     as_of, views = await asyncio.to_thread(_snapshot, handler.views, wanted)
     dispatcher: Dispatcher = websocket.app.state.dispatcher
-    rest = {"queues": queues(handler), "workers": workers(handler, dispatcher)}
+    rest = {"queues": queues(handler.views), "workers": workers(handler, dispatcher)}
     pages = [views[start : start + SNAPSHOT_PAGE] for start in range(0, len(views), SNAPSHOT_PAGE)] or [[]]
     for number, page in enumerate(pages):
         jobs = [job_resource(view, handler.state, dispatcher.progress) for view in page]

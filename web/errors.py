@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from events.log import LogError, LogFull
 from service import refusals as no
+from service.handle import ViewsBehind
 
 STATUS: dict[type[no.Refusal], int] = {
     no.UnknownJob: 404,
@@ -77,6 +78,14 @@ async def on_log_error(request: Request, error: Exception) -> Response:
     return problem_response(503, "log-unavailable", detail, {"Retry-After": "5"})
 
 
+async def on_views_behind(request: Request, error: Exception) -> Response:
+    """Answer a read that could only show what is out of date. What a command asked for may have been kept."""
+    assert isinstance(error, ViewsBehind)
+    return problem_response(
+        503, "not-ready", f"{error}; the service's log says why, ask again", {"Retry-After": "5"}
+    )
+
+
 async def on_http_exception(request: Request, error: Exception) -> Response:
     """Answer starlette's own errors (unknown path, wrong method) in the same form."""
     assert isinstance(error, HTTPException)
@@ -99,6 +108,7 @@ HANDLERS: dict[Any, Any] = {
     Problem: on_problem,
     no.Refusal: on_refusal,
     LogError: on_log_error,
+    ViewsBehind: on_views_behind,
     HTTPException: on_http_exception,
     Exception: on_crash,
 }

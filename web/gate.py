@@ -7,7 +7,6 @@ service on this machine, neither by a form nor by fetch nor by a WebSocket, nor 
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Iterable, Mapping
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from events.entropy import Entropy
 from events.keys import Scope as KeyScope
 from projections.live import LiveKey
 from service.artifacts import MAX_BYTES
@@ -59,6 +59,7 @@ class Gate:
         self._hosts = LOOPBACK | {host.lower() for host in hosts}
         self._keys = keys
         self._needs_key = needs_key
+        self._entropy = Entropy()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse, or hand on with the caller and a request id in the scope."""
@@ -72,7 +73,7 @@ class Gate:
         if refusal is not None:
             await _answer(refusal, scope, receive, send)
             return
-        scope["safelight.request"] = secrets.token_hex(8)
+        scope["safelight.request"] = self._entropy.take(8).hex()
         if scope["type"] == "websocket":
             await self._app(scope, receive, send)
             return

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-import secrets
 import time
 from typing import Any, get_args
 
@@ -14,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from events.entropy import Entropy
 from events.ids import RANDOM_BYTES, uuid7
 from projections.job_queries import JobFilter, find_job, latest_job, list_jobs
 from projections.jobs import JobView, fold_view
@@ -33,11 +33,13 @@ from web.requests import (
     integer,
     json_response,
     shown_job,
+    views_of,
 )
 from web.resources import EventList, JobList, event_resource
 
 STATUSES: tuple[str, ...] = get_args(Status)
 MAX_PAGE = 1000
+_entropy = Entropy()  # of the event loop: every handler here runs in it
 _CURSOR = re.compile(r"(after|before):(\d{1,16})")
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
@@ -57,11 +59,11 @@ async def submit(request: Request) -> Response:
     """Put a job in a queue: 201, or 200 when the Idempotency-Key repeats an earlier request."""
     submission = await body_as(request, Submission)
     raw = await request.body()
-    job = uuid7(time.time_ns() // 1000, secrets.token_bytes(RANDOM_BYTES))
+    job = uuid7(time.time_ns() // 1000, _entropy.take(RANDOM_BYTES))
     command = ask.SubmitJob(
         job=job,
         submitter=caller_of(request).actor,
-        seed=secrets.randbelow(MAX_SEED + 1),
+        seed=int.from_bytes(_entropy.take(7)) & MAX_SEED,
         params=submission.params,
         queue=submission.queue,
         task=submission.task,
@@ -73,7 +75,7 @@ async def submit(request: Request) -> Response:
     )
     records = await _ask(request, command)
     if not records:
-        return _shown(request, earlier_job(handler_of(request).state, command) or job)
+        return await _shown(request, earlier_job(handler_of(request).state, command) or job)
     headers = {"Location": f"/v1/jobs/{job}", "Safelight-Position": str(records[-1].position)}
     submitted = fold_view(None, records[0])  # the job as submitted: its record says all that the views would
     return json_response(shown_job(request, submitted), 201, headers)
@@ -81,7 +83,7 @@ async def submit(request: Request) -> Response:
 
 async def show(request: Request) -> Response:
     """One job."""
-    return _shown(request, request.path_params["job"])
+    return await _shown(request, request.path_params["job"])
 
 
 async def latest(request: Request) -> Response:
@@ -89,7 +91,7 @@ async def latest(request: Request) -> Response:
     status = request.query_params.get("status")
     if status is not None:
         choice(request, "status", "", STATUSES)
-    view = latest_job(handler_of(request).views.reader(), status)  # type: ignore[arg-type]
+    view = latest_job((await views_of(request)).reader(), status)  # type: ignore[arg-type]
     if view is None:
         raise Problem(404, "not-found", f"no job is {status or 'known'} yet")
     return json_response(shown_job(request, view))
@@ -111,9 +113,9 @@ async def index(request: Request) -> Response:
     )
     order = choice(request, "order", "newest", ("newest", "oldest"))
     limit = integer(request, "limit", 50, 1, MAX_PAGE)
-    handler, cursor = handler_of(request), _cursor(request)
+    cursor, views = _cursor(request), await views_of(request)
     page = await asyncio.to_thread(
-        lambda: list_jobs(handler.views.reader(), wanted, order=order, limit=limit, **cursor)  # type: ignore[arg-type]
+        lambda: list_jobs(views.reader(), wanted, order=order, limit=limit, **cursor)  # type: ignore[arg-type]
     )
     return json_response(
         JobList(
@@ -128,7 +130,7 @@ async def cancel(request: Request) -> Response:
     """End a waiting job (200), or tell the worker of a running one to stop (202 until it has)."""
     job = request.path_params["job"]
     await _ask(request, ask.CancelJob(job=job))
-    view = _view(request, job)
+    view = await _view(request, job)
     return json_response(shown_job(request, view), 202 if view.status == "running" else 200)
 
 
@@ -136,7 +138,7 @@ async def retry(request: Request) -> Response:
     """Send a failed or cancelled job back to its queue."""
     job = request.path_params["job"]
     await _ask(request, ask.RetryJob(job=job))
-    return _shown(request, job)
+    return await _shown(request, job)
 
 
 async def history(request: Request) -> Response:
@@ -150,7 +152,7 @@ async def history(request: Request) -> Response:
 
 async def result(request: Request) -> Response:
     """The bytes of the job's first artifact."""
-    view = _view(request, request.path_params["job"])
+    view = await _view(request, request.path_params["job"])
     if not view.artifacts:
         detail = f"job {view.id} is {view.status} and has no file; only a completed job has one"
         raise Problem(409, "not-finished", detail, job=view.id, job_status=view.status)
@@ -173,15 +175,15 @@ async def _ask(request: Request, command: ask.Command) -> list[Any]:
     return await handler_of(request).ask(command, actor=caller_of(request).actor, cause=cause_of(request))
 
 
-def _view(request: Request, job: str) -> JobView:
-    view = find_job(handler_of(request).views.reader(), job)
+async def _view(request: Request, job: str) -> JobView:
+    view = find_job((await views_of(request)).reader(), job)
     if view is None:
         raise UnknownJob(job)
     return view
 
 
-def _shown(request: Request, job: str, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return json_response(shown_job(request, _view(request, job)), status, headers)
+async def _shown(request: Request, job: str) -> Response:
+    return json_response(shown_job(request, await _view(request, job)))
 
 
 def _idempotency_key(request: Request) -> str | None:

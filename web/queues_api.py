@@ -8,28 +8,28 @@ from starlette.routing import Route
 
 from projections.job_queries import job_counts
 from projections.queues import all_queues
+from projections.store import ViewStore
 from service import commands as ask
-from service.handle import Handler
 from service.refusals import UnknownQueue
-from web.requests import caller_of, cause_of, handler_of, json_response
+from web.requests import caller_of, cause_of, handler_of, json_response, views_of
 from web.resources import QueueList, QueueResource, queue_resource
 
 
-def queues(handler: Handler) -> list[QueueResource]:
+def queues(views: ViewStore) -> list[QueueResource]:
     """Every queue with its counts."""
-    reader = handler.views.reader()
+    reader = views.reader()
     counts = job_counts(reader)
     return [queue_resource(view, counts.get(view.name, {})) for view in all_queues(reader)]
 
 
 async def index(request: Request) -> Response:
     """Every queue."""
-    return json_response(QueueList(queues=queues(handler_of(request))))
+    return json_response(QueueList(queues=queues(await views_of(request))))
 
 
 async def show(request: Request) -> Response:
     """One queue."""
-    return _shown(request)
+    return await _shown(request)
 
 
 async def pause(request: Request) -> Response:
@@ -52,12 +52,12 @@ ROUTES = [
 
 async def _control(request: Request, command: ask.Command) -> Response:
     await handler_of(request).ask(command, actor=caller_of(request).actor, cause=cause_of(request))
-    return _shown(request)
+    return await _shown(request)
 
 
-def _shown(request: Request) -> Response:
-    handler, name = handler_of(request), request.path_params["queue"]
-    found = [queue for queue in queues(handler) if queue.name == name]
+async def _shown(request: Request) -> Response:
+    name = request.path_params["queue"]
+    found = [queue for queue in queues(await views_of(request)) if queue.name == name]
     if not found:
-        raise UnknownQueue(name, sorted(handler.state.queues))
+        raise UnknownQueue(name, sorted(handler_of(request).state.queues))
     return json_response(found[0])

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from projections.jobs import JobView
+from projections.store import ViewStore
 from service.auth import Caller
 from service.dispatch import Dispatcher
 from service.field_errors import explain
@@ -28,6 +29,13 @@ T = TypeVar("T")
 def handler_of(request: Request) -> Handler:
     """The open log and views of the service that answers."""
     return request.app.state.handler  # type: ignore[no-any-return]
+
+
+async def views_of(request: Request) -> ViewStore:
+    """The views of the service that answers, once they show all that was durable when this was asked."""
+    handler = handler_of(request)
+    await handler.shown()
+    return handler.views
 
 
 def caller_of(request: Request) -> Caller:

@@ -13,7 +13,7 @@ from projections.workers import all_workers
 from service.dispatch import Dispatcher
 from service.handle import Handler
 from service.tasks.catalog import MODELS, TASKS
-from web.requests import handler_of, json_response
+from web.requests import handler_of, json_response, views_of
 from web.resources import ModelList, WorkerList, WorkerResource, model_resource, worker_resource
 
 
@@ -25,6 +25,7 @@ def workers(handler: Handler, dispatcher: Dispatcher) -> list[WorkerResource]:
 
 async def index(request: Request) -> Response:
     """Every worker."""
+    await views_of(request)
     return json_response(WorkerList(workers=workers(handler_of(request), request.app.state.dispatcher)))
 
 

@@ -319,6 +319,11 @@ async def test_progress_of_an_attempt_that_lost_its_job_is_answered_stale(floor:
     assert floor.dispatcher.progress["j"].step == 2
     peer.completes(start)
     await peer.hears(say.Acknowledge)
+    async with asyncio.timeout(10):
+        while floor.dispatcher.progress:  # noqa: ASYNC110 - forgotten with the publishing, soon after the answer
+            await asyncio.sleep(0)
+    peer.say(say.Progress(job="j", attempt=1, token=start.token, phase="denoising", step=4, steps=4))
+    await peer.hears(say.Stale)
     assert floor.dispatcher.progress == {}, "late progress does not resurrect a job"
 
 

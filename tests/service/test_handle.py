@@ -1,0 +1,104 @@
+"""Asked, durable, taken in, shown: what a caller may rely on, also when the views' disk fails."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from events.envelope import Record
+from projections.job_queries import find_job
+from service import commands as ask
+from service.handle import Handler, ViewsBehind
+from service.refusals import UnknownQueue
+from tests.history import submission
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def handler(tmp_path: Path) -> AsyncIterator[Handler]:
+    ticks = itertools.count(1_000_000)
+    opened = Handler(tmp_path, clock=lambda: next(ticks))
+    await asked(opened, ask.CreateQueue(queue="default"))
+    await opened.shown()
+    yield opened
+    await opened.close()
+
+
+async def asked(handler: Handler, command: ask.Command) -> list[Record]:
+    async with asyncio.timeout(10):
+        return await handler.ask(command, actor="tester", cause="test")
+
+
+async def test_what_is_answered_is_durable_and_in_live_state(handler: Handler) -> None:
+    records = await asked(handler, submission("j"))
+    assert handler.log.read(records[-1].position - 1, 1) == records
+    assert handler.state.jobs["j"].status == "queued"
+
+
+async def test_who_reads_after_shown_sees_every_answered_command(handler: Handler) -> None:
+    async def write_and_read(number: int) -> None:
+        await asked(handler, submission(f"j-{number}"))
+        await handler.shown()
+        view = find_job(handler.views.reader(), f"j-{number}")
+        assert view is not None
+
+    await asyncio.gather(*(write_and_read(number) for number in range(200)))
+
+
+async def test_listeners_hear_of_an_event_once_views_show_it(handler: Handler) -> None:
+    heard: list[tuple[int, bool]] = []  # may begin with the queue's creation
+
+    def listen(records: Sequence[Record]) -> None:
+        reader = handler.views.reader()
+        heard.extend((r.position, find_job(reader, r.subject) is not None) for r in records)
+
+    handler.listen(listen)
+    await asyncio.gather(*(asked(handler, submission(f"j-{number}")) for number in range(50)))
+    async with asyncio.timeout(10):
+        while not heard or heard[-1][0] < 51:  # noqa: ASYNC110 - what is heard is told to nobody else
+            await asyncio.sleep(0)
+    assert heard[-50:] == [(position, True) for position in range(2, 52)]
+
+
+async def test_a_command_that_causes_nothing_is_answered(handler: Handler) -> None:
+    assert await asked(handler, ask.CreateQueue(queue="default")) == []
+
+
+async def test_a_refusal_comes_back_and_the_next_command_is_taken(handler: Handler) -> None:
+    with pytest.raises(UnknownQueue):
+        await asked(handler, submission("j", queue="nowhere"))
+    assert await asked(handler, submission("j"))
+
+
+async def test_while_views_cannot_be_written_commands_are_kept_and_readers_told(
+    handler: Handler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.handle.RETRY_S", 0.01)
+    works = handler.views.apply
+    is_broken = True
+
+    def apply(*arguments: Any) -> None:
+        if is_broken:
+            raise OSError(28, "no space left on device")
+        works(*arguments)
+
+    monkeypatch.setattr(handler.views, "apply", apply)
+    assert await asked(handler, submission("j"))
+    with pytest.raises(ViewsBehind):
+        async with asyncio.timeout(10):
+            await handler.shown()
+    assert not handler.is_ready
+    with pytest.raises(ViewsBehind, match="stand at 1 of 2"):
+        await handler.shown()
+    is_broken = False
+    async with asyncio.timeout(10):
+        while not handler.is_ready:  # noqa: ASYNC110 - the folder tries again by itself
+            await asyncio.sleep(0.01)
+        await handler.shown()
+    assert find_job(handler.views.reader(), "j") is not None
