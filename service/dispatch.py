@@ -17,7 +17,7 @@ import msgspec
 from events.envelope import Record
 from events.jobs import JobCancelRequested, JobLeased, JobPhaseEntered
 from events.workers import Device, LossReason
-from projections.job_queries import find_job
+from projections.jobs import fold_view
 from projections.live import LiveWorker
 from service import commands as ask
 from service import protocol as say
@@ -95,7 +95,7 @@ class Dispatcher:
         self._previews_wanted = False
         self._audience: Audience | None = None
         self.progress: dict[str, say.Progress] = {}  # job id -> newest progress of its running attempt
-        handler.listen(self._on_records)
+        handler.listen_early(self._on_records)
 
     def tell(self, audience: Audience) -> None:
         """Have progress and previews told to `audience`."""
@@ -214,9 +214,9 @@ class Dispatcher:
                 self._offer(session, job)
 
     def _offer(self, session: Session, job: str) -> None:
-        view = find_job(self._handler.views.reader(), job)
-        if view is None:
-            return  # a submission that no view shows yet: _on_records matches it when one does
+        live = self._handler.state.jobs[job]
+        (submitted,) = self._handler.log.read(live.submitted - 1, 1)  # views may not show it yet
+        params = fold_view(None, submitted).params
         offer = self._new_id()
         session.credit -= 1
         session.offers[offer] = job
@@ -227,9 +227,9 @@ class Dispatcher:
                 offer=offer,
                 within_s=say.OFFER_S,
                 job=job,
-                task=view.task,
-                model=view.model,
-                params=view.params,
+                task=live.task,
+                model=live.model,
+                params=params,
             )
         )
 

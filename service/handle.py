@@ -64,6 +64,7 @@ class Handler:
         self.views = ViewStore(self._views_path, self.log)
         self.state = self._state_of_loop()
         self.is_ready = True
+        self._early_listeners: list[Listener] = []
         self._listeners: list[Listener] = []
         self._decided: deque[tuple[Future[list[Record]], Answer]] = deque()
         self._waiting: list[tuple[int, int, list[Record], Answer]] = []
@@ -72,6 +73,10 @@ class Handler:
         self._loop = asyncio.get_running_loop()
         self._folder = threading.Thread(target=self._fold, name="safelight-views", daemon=True)
         self._folder.start()
+
+    def listen_early(self, listener: Listener) -> None:
+        """Have `listener` called in the event loop with every batch of records, once `state` has taken them in."""
+        self._early_listeners.append(listener)
 
     def listen(self, listener: Listener) -> None:
         """Have `listener` called in the event loop with every batch of records, once views show them."""
@@ -156,8 +161,13 @@ class Handler:
         for record in records:
             self.state.apply(record)
         self._settle()  # after the position has moved: what _on_decided left alone is found here
-        # The folder begins when the callers just woken have answered: it would hold the interpreter lock they need.
-        self._loop.call_soon(self._committed.put, (records, snapshot))
+        # Behind the callers just woken: they wait for no listener, nor for the lock that the folder would hold.
+        self._loop.call_soon(self._hand_on, records, snapshot)
+
+    def _hand_on(self, records: Sequence[Record], snapshot: Snapshot | None) -> None:
+        for listener in self._early_listeners:
+            listener(records)
+        self._committed.put((records, snapshot))
 
     def _publish(self, records: Sequence[Record]) -> None:
         for listener in self._listeners:
