@@ -36,6 +36,7 @@ CLEAN, FORCED, MISUSE, REFUSED = 0, 1, 2, 3
 GRACE_S = 10.0  # how long what runs may go on after the first SIGTERM
 LAST_WORDS_S = 3.0  # and how long the rest then has to be said
 STEADY_S = 30.0  # a child that lived so long was no failed start
+CANCEL_AGAIN_S = 1.0
 REPEAT_S = 60.0  # between two log lines about the same unreachable service
 LOST = (OSError, TimeoutError, WebSocketException, BadAnswer, msgspec.DecodeError)
 
@@ -91,9 +92,11 @@ class Agent:
             await self._close()
 
     async def _close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        going_on = set(self._tasks)
+        while going_on:  # again and again: a library may have lost a cancel to an error of the same instant
+            for task in going_on:
+                task.cancel()
+            _, going_on = await asyncio.wait(going_on, timeout=CANCEL_AGAIN_S)
         await self._uploads.close()
         if self._child is not None:
             self._child.kill()

@@ -84,14 +84,19 @@ async def converse(
 
     Raises RefusedByService, BadAnswer, TimeoutError, a WebSocketException or msgspec.DecodeError.
     """
+    # No TaskGroup: with it, an error in the instant of a cancel takes the cancel's place. A service that is killed
+    # closes this socket and our standard input at once, and an agent that missed its end kept its lease for ever.
+    parts = (_send_all(socket, outbox), _receive_all(socket, receive), _beat(outbox, beat_s))
+    tasks = [asyncio.ensure_future(part) for part in parts]
     try:
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(_send_all(socket, outbox))
-            tasks.create_task(_receive_all(socket, receive))
-            tasks.create_task(_beat(outbox, beat_s))
-    except BaseExceptionGroup as group:
-        # sender and receiver often see the same end; a refusal says more than the closed socket after it
-        raise max(group.exceptions, key=lambda error: isinstance(error, RefusedByService)) from group
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+    finally:
+        for task in tasks:
+            task.cancel()
+        ends = await asyncio.gather(*tasks, return_exceptions=True)
+    errors = [end for end in ends if isinstance(end, Exception)]
+    # sender and receiver often see the same end; a refusal says more than the closed socket after it
+    raise max(errors, key=lambda error: isinstance(error, RefusedByService))
 
 
 async def _send_all(socket: ClientConnection, outbox: Outbox) -> None:
