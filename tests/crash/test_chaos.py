@@ -46,13 +46,13 @@ class Submitter(threading.Thread):
     def run(self) -> None:
         while not self.stopping.is_set():
             key = f"{self.name}-{len(self.acknowledged)}"
-            steps = self._rng.choice([0, 1, 5, 20])
+            steps = self._rng.choice([0, 0, 1, 5])
             job = self._submit(key, {"task": "pretend", "params": {"steps": steps, "step_s": 0.02}})
             self.acknowledged[key] = job
             if self._rng.random() < 0.1:
                 with suppress(httpx.HTTPError):
                     httpx.post(f"{self._service.url}/v1/jobs/{job}/cancel", timeout=10)
-            self.stopping.wait(self._rng.uniform(0, 0.1))
+            self.stopping.wait(self._rng.uniform(0, 0.3))
 
     def _submit(self, key: str, body: dict[str, Any]) -> str:
         while True:

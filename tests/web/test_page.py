@@ -13,17 +13,11 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.service_process import ServiceProcess, running_service, wait_for
-from tests.web.browser import Watched, running_chromium, watched_page
+from tests.web.browser import Watched, watched_page
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 
 LONG: dict[str, Any] = {"task": "pretend", "params": {"steps": 600, "step_s": 0.1}}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with running_chromium() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from tests.service_process import ServiceProcess, running_service
-from tests.web.browser import running_chromium, watched_page
+from tests.web.browser import watched_page
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 
@@ -20,12 +20,6 @@ TEXTS = ("text", "text-quiet", "amber", "bad", "good")
 SURFACES = ("ground", "surface", "raised")
 PAIRS = [(text, surface) for text in TEXTS for surface in SURFACES]
 PAIRS += [("on-lamp", "lamp"), ("text", "amber-ground"), ("text", "bad-ground"), ("bad", "bad-ground")]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with running_chromium() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

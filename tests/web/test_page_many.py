@@ -11,19 +11,13 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.service_process import ServiceProcess, running_service, wait_for
-from tests.web.browser import running_chromium, watched_page
+from tests.web.browser import watched_page
 from web.browser_socket import SNAPSHOT_FINISHED
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 
 WAITING = 2_000
 CANCELLED = SNAPSHOT_FINISHED + 30
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with running_chromium() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")
