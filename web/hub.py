@@ -87,8 +87,6 @@ class Hub:
         self._groups: dict[Filter, set[Subscriber]] = {}
         self._closed = asyncio.Event()
         self.position = log.head()
-        self.frames_sent = 0
-        self.bytes_sent = 0
 
     # subscribing
 
@@ -96,11 +94,6 @@ class Hub:
     def subscribers(self) -> int:
         """How many sockets listen."""
         return sum(map(len, self._groups.values()))
-
-    @property
-    def lagging(self) -> int:
-        """How many of them are behind the head."""
-        return sum(not s.is_live for group in self._groups.values() for s in group)
 
     def subscribe(self, sink: Sink, wanted: Filter, after: int, *, wants_previews: bool = False) -> Subscriber:
         """Send everything wanted above position `after`, from now on."""
@@ -172,7 +165,7 @@ class Hub:
                 for subscriber in group:
                     sink = subscriber.sink
                     if subscriber.wants_previews and sink.is_writable and sink.is_idle:
-                        self._write(subscriber, frame)
+                        subscriber.sink.write(frame)
 
     # the head
 
@@ -196,7 +189,7 @@ class Hub:
                 if unseen is None:
                     subscriber.cursor = max(subscriber.cursor, self.position)
                 elif subscriber.sink.is_writable:
-                    self._write(subscriber, unseen)
+                    subscriber.sink.write(unseen)
                     subscriber.cursor = subscriber.marked = self.position
                 else:
                     subscriber.is_live = False
@@ -225,7 +218,7 @@ class Hub:
             frame = text_frame(msgspec.json.encode({"op": "mark", "through": self.position}))
             for subscriber in group:
                 if subscriber.is_live and subscriber.marked < self.position and subscriber.sink.is_writable:
-                    self._write(subscriber, frame)
+                    subscriber.sink.write(frame)
                     subscriber.marked = self.position
         if self._groups:
             self._later("mark", MARK_S, self._mark)
@@ -233,7 +226,7 @@ class Hub:
     def _tell_live(self, group: Iterable[Subscriber], frame: bytes) -> None:
         for subscriber in group:
             if subscriber.is_live and subscriber.sink.is_writable:
-                self._write(subscriber, frame)
+                subscriber.sink.write(frame)
 
     # behind the head
 
@@ -296,14 +289,9 @@ class Hub:
         if frame is not None:
             if not subscriber.sink.is_writable:
                 return False
-            self._write(subscriber, frame)
+            subscriber.sink.write(frame)
             subscriber.marked = events[-1].position
         return True
-
-    def _write(self, subscriber: Subscriber, frame: bytes) -> None:
-        subscriber.sink.write(frame)
-        self.frames_sent += 1
-        self.bytes_sent += len(frame)
 
     def _previews_wanted(self) -> bool:
         return any(s.wants_previews for group in self._groups.values() for s in group)

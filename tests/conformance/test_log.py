@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from events.envelope import Record
-from events.log import Log, LogClosed
+from events.log import Log, LogClosed, LogError
 from events.sqlite import SqliteLog
 from tests.events.counting import ASKED, Counting, submitted
 
@@ -123,6 +123,20 @@ def test_a_repeat_within_one_commit_is_told_to_the_listener_once(open_log: OpenL
     assert [future.result(10)[0].position for future in asked] == [1, 2, 2, 3, 4, 2]
     append(log, 5)
     assert told == [1, 2, 3, 4, 5]
+
+
+def test_an_event_that_does_not_fold_is_not_kept_and_the_log_goes_on(open_log: OpenLog) -> None:
+    log = open_log()
+    append(log, 1)
+
+    def unfoldable(tx):  # type: ignore[no-untyped-def]
+        tx.state.position += 1  # the fold asserts that records follow each other
+        return [submitted(2)]
+
+    with pytest.raises(LogError, match="nothing of its commit was kept"):
+        log.decide(unfoldable, ASKED).result(10)
+    assert (log.head(), log.read(1, 10)) == (1, [])
+    assert [record.position for record in append(log, 3)] == [2]
 
 
 def test_an_event_with_a_known_id_yields_the_first_record(open_log: OpenLog) -> None:
