@@ -1,8 +1,8 @@
 """The log's promise, kept by every engine and tested by one conformance suite.
 
 A decision runs under the log's write lock, against state that has first caught up to the head. What it
-returns is appended with dense positions in commit order; many decisions share one commit; the callers'
-futures resolve once the commit is durable, and then the listener is told of its records.
+returns is appended with dense positions in commit order; many decisions share one commit; once the commit is
+durable the listener is told of its records, and then the callers' futures resolve.
 """
 
 from __future__ import annotations

@@ -182,13 +182,12 @@ class SqliteLog(Generic[State]):
         if records:
             self._durable = self._head
             self._newest_leaf = (records[-1].position, self._pending.newest_leaf)
+            self._on_commit(records)
         for waiting, outcome in outcomes:
             if isinstance(outcome, Exception):
                 waiting.future.set_exception(outcome)
             else:
                 waiting.future.set_result(outcome)
-        if records:
-            self._on_commit(records)
 
     def _decideone(self, waiting: _Waiting[State]) -> list[Record] | Exception:
         """One decision's records, appended and folded; or what it raised, with nothing appended."""

@@ -95,7 +95,7 @@ class Dispatcher:
         self._previews_wanted = False
         self._audience: Audience | None = None
         self.progress: dict[str, say.Progress] = {}  # job id -> newest progress of its running attempt
-        handler.listen_early(self._on_records)
+        handler.listen(self._on_records)
 
     def tell(self, audience: Audience) -> None:
         """Have progress and previews told to `audience`."""

@@ -1,9 +1,10 @@
 """Ask, decide, append, fold, publish: how a command becomes durable and visible.
 
 Three threads, each owning its state: the log's writer decides and commits; the event loop keeps its own live
-state from what was committed and answers the callers; the folder brings the views up, and then listeners are
-told. Whoever reads the views first waits until they show all that was durable when it came (`shown`), so that
-a client always reads its own writes, and nobody who writes waits for views.
+state from what was committed, answers the callers and tells the listeners; the folder brings the views up, a few
+milliseconds of commits at once. Whoever reads the views has them folded now and waits until they show all that
+was durable when it came (`shown`), so that a client always reads its own writes and whatever it was told of, and
+nobody who writes waits for views.
 """
 
 from __future__ import annotations
@@ -33,6 +34,10 @@ from service.decisions.decide import decide
 SNAPSHOT_EVERY = 10_000
 """Events between two snapshots of live state: a start folds at most that many (about 0.1 s)."""
 
+FOLD_S = 0.02
+"""What is committed within so many seconds is folded at once, unless somebody reads sooner: folded after each
+commit, views took a fifth of a submission's time from the thread that answers (docs/performance.md)."""
+
 RETRY_S = 1.0
 """Pause before views are tried again after their disk failed."""
 
@@ -56,7 +61,10 @@ class Handler:
         """
         data.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._views_path = data / "views.db"
-        self._committed: queue.SimpleQueue[tuple[Sequence[Record], Snapshot | None] | None] = queue.SimpleQueue()
+        self._to_fold: queue.SimpleQueue[tuple[list[Record], Snapshot | None] | None] = queue.SimpleQueue()
+        self._unfolded: list[Record] = []
+        self._snapshot: Snapshot | None = None  # the newest that is not handed to the folder
+        self._folding: asyncio.TimerHandle | None = None
         self._snapshot_at = 0
         self.log: SqliteLog[LiveState] = SqliteLog(
             data / "log.db", restore=self._restore, clock=clock, on_commit=self._on_commit
@@ -64,7 +72,6 @@ class Handler:
         self.views = ViewStore(self._views_path, self.log)
         self.state = self._state_of_loop()
         self.is_ready = True
-        self._early_listeners: list[Listener] = []
         self._listeners: list[Listener] = []
         self._decided: deque[tuple[Future[list[Record]], Answer]] = deque()
         self._waiting: list[tuple[int, int, list[Record], Answer]] = []
@@ -74,12 +81,8 @@ class Handler:
         self._folder = threading.Thread(target=self._fold, name="safelight-views", daemon=True)
         self._folder.start()
 
-    def listen_early(self, listener: Listener) -> None:
-        """Have `listener` called in the event loop with every batch of records, once `state` has taken them in."""
-        self._early_listeners.append(listener)
-
     def listen(self, listener: Listener) -> None:
-        """Have `listener` called in the event loop with every batch of records, once views show them."""
+        """Have `listener` called in the event loop with every batch of records, once `state` has taken them in."""
         self._listeners.append(listener)
 
     def ask(self, command: Command, *, actor: str, cause: str) -> Answer:
@@ -102,12 +105,14 @@ class Handler:
             raise ViewsBehind(f"the views stand at {self.views.position} of {position} and cannot be written")
         shown: asyncio.Future[None] = self._loop.create_future()
         heapq.heappush(self._reading, (position, next(self._order), shown))
+        self._fold_now()
         await shown
 
     async def close(self) -> None:
         """Finish what was asked, keep a snapshot, let go of the files."""
         await asyncio.to_thread(self.log.close)
-        self._committed.put(None)
+        self._fold_now()
+        self._to_fold.put(None)
         await asyncio.to_thread(self._folder.join)
         self.views.close()
 
@@ -136,12 +141,11 @@ class Handler:
     # the folder thread
 
     def _fold(self) -> None:
-        while (item := self._committed.get()) is not None:
-            records, snapshot = item
-            self._fold_one(records, snapshot)
-            self._wake(self._publish, records)
+        while (batch := self._to_fold.get()) is not None:
+            self._fold_batch(*batch)
+            self._wake(self._show)
 
-    def _fold_one(self, records: Sequence[Record], snapshot: Snapshot | None) -> None:
+    def _fold_batch(self, records: Sequence[Record], snapshot: Snapshot | None) -> None:
         """Fold until it works: the log has these records, so the views must come to show them."""
         pause = threading.Event()
         while True:
@@ -161,17 +165,29 @@ class Handler:
         for record in records:
             self.state.apply(record)
         self._settle()  # after the position has moved: what _on_decided left alone is found here
-        # Behind the callers just woken: they wait for no listener, nor for the lock that the folder would hold.
+        # Behind the callers just woken: they wait for no listener.
         self._loop.call_soon(self._hand_on, records, snapshot)
 
     def _hand_on(self, records: Sequence[Record], snapshot: Snapshot | None) -> None:
-        for listener in self._early_listeners:
-            listener(records)
-        self._committed.put((records, snapshot))
-
-    def _publish(self, records: Sequence[Record]) -> None:
+        self._unfolded.extend(records)
+        self._snapshot = snapshot or self._snapshot
+        if self._reading:
+            self._fold_now()
+        elif self._folding is None:
+            self._folding = self._loop.call_later(FOLD_S, self._fold_now)
         for listener in self._listeners:
             listener(records)
+
+    def _fold_now(self) -> None:
+        if self._folding is not None:
+            self._folding.cancel()
+            self._folding = None
+        if self._unfolded:
+            self._to_fold.put((self._unfolded, self._snapshot))
+            self._unfolded, self._snapshot = [], None
+
+    def _show(self) -> None:
+        """Let in who waited for what the views show now."""
         while self._reading and self._reading[0][0] <= self.views.position:
             _, _, shown = heapq.heappop(self._reading)
             if not shown.done():

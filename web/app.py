@@ -17,7 +17,7 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from projections.job_queries import find_job
+from events.jobs import JobSubmitted
 from service import commands as ask
 from service import protocol as say
 from service.artifacts import ArtifactStore
@@ -121,8 +121,8 @@ def _queue_of(handler: Handler, job: str) -> str | None:
     live = handler.state.jobs.get(job)
     if live is not None:
         return live.queue
-    view = find_job(handler.views.reader(), job)
-    return view.queue if view is not None else None
+    submitted = handler.log.read_stream(f"job/{job}")[0].event
+    return submitted.queue if isinstance(submitted, JobSubmitted) else None
 
 
 class _HubAudience:

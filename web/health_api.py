@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from importlib.metadata import version
 
 import apsw
@@ -11,6 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from projections.job_queries import job_counts
+from service.handle import ViewsBehind
 from web.errors import Problem
 from web.requests import handler_of, json_response
 
@@ -50,6 +52,8 @@ async def health(request: Request) -> Response:
 async def metrics(request: Request) -> Response:
     """The Prometheus text format; values are read when asked, nothing is counted twice."""
     handler, dispatcher, hub = handler_of(request), request.app.state.dispatcher, request.app.state.hub
+    with suppress(ViewsBehind):  # then the counts are as old as the position below says
+        await handler.shown()
     registry = CollectorRegistry()
     jobs = Gauge("safelight_jobs", "Jobs by queue and status", ["queue", "status"], registry=registry)
     for queue, counts in job_counts(handler.views.reader()).items():

@@ -239,7 +239,7 @@ class Hub:
             return
         missed = [event for event in _above(subscriber.cursor, self._ring) if event.position <= self.position]
         if self._write_events(subscriber, missed):
-            # It may be ahead: a snapshot is of the views, and those are brought up before events are published.
+            # It may be ahead: a snapshot shows all that is durable, and events wait for the next tick.
             subscriber.cursor = max(subscriber.cursor, self.position)
             subscriber.is_live = True
 

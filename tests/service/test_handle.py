@@ -51,19 +51,35 @@ async def test_who_reads_after_shown_sees_every_answered_command(handler: Handle
     await asyncio.gather(*(write_and_read(number) for number in range(200)))
 
 
-async def test_listeners_hear_of_an_event_once_views_show_it(handler: Handler) -> None:
-    heard: list[tuple[int, bool]] = []  # may begin with the queue's creation
+async def test_who_reads_after_hearing_of_an_event_sees_it(handler: Handler) -> None:
+    heard: list[int] = []  # may begin with the queue's creation
+    reading: list[asyncio.Task[bool]] = []
+
+    async def is_shown(job: str) -> bool:
+        await handler.shown()
+        return find_job(handler.views.reader(), job) is not None
 
     def listen(records: Sequence[Record]) -> None:
-        reader = handler.views.reader()
-        heard.extend((r.position, find_job(reader, r.subject) is not None) for r in records)
+        heard.extend(record.position for record in records)
+        jobs = [record.subject for record in records if record.category == "job"]
+        assert all(job in handler.state.jobs for job in jobs)
+        reading.extend(asyncio.create_task(is_shown(job)) for job in jobs)
 
     handler.listen(listen)
     await asyncio.gather(*(asked(handler, submission(f"j-{number}")) for number in range(50)))
     async with asyncio.timeout(10):
-        while not heard or heard[-1][0] < 51:  # noqa: ASYNC110 - what is heard is told to nobody else
+        while len(reading) < 50:  # noqa: ASYNC110 - what is heard is told to nobody else
             await asyncio.sleep(0)
-    assert heard[-50:] == [(position, True) for position in range(2, 52)]
+        assert await asyncio.gather(*reading) == [True] * 50
+    assert heard[-50:] == list(range(2, 52))
+
+
+async def test_views_are_folded_also_when_nobody_reads(handler: Handler) -> None:
+    await asyncio.gather(*(asked(handler, submission(f"j-{number}")) for number in range(50)))
+    async with asyncio.timeout(10):
+        while handler.views.position < 51:  # noqa: ASYNC110 - a reader would have them folded
+            await asyncio.sleep(0.001)
+    assert find_job(handler.views.reader(), "j-49") is not None
 
 
 async def test_a_command_that_causes_nothing_is_answered(handler: Handler) -> None:

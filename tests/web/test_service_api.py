@@ -85,6 +85,7 @@ def test_the_log_is_read_in_pages(client: httpx.Client) -> None:
 
 def test_health_says_how_each_part_is(client: httpx.Client) -> None:
     assert client.get("/v1/health/live").status_code == 200
+    client.get("/v1/jobs")  # whoever reads has the views brought up
     health = client.get("/v1/health").json()
     assert health["status"] == "ready"
     assert health["log"]["head"] == health["views"]["position"]
