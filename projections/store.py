@@ -28,7 +28,7 @@ from projections.queues import QueuesProjection
 from projections.workers import WorkersProjection
 
 PAGE = 1_000
-"""Records folded in one transaction of a rebuild. From 500 to 2,000 a page of them stays in the processor's cache
+"""Records folded at once by a rebuild. From 500 to 2,000 a page of them stays in the processor's cache
 from decoding to freeing; 5,000 take a quarter more CPU (benchmarks/replay.py)."""
 
 _CHECKPOINTS = """
@@ -188,11 +188,17 @@ def _build(path: Path, log: LogReader, projections: Sequence[Projection]) -> Non
 
 
 def _fold_all(writer: apsw.Connection, log: LogReader, projections: Sequence[Projection]) -> None:
+    """In one transaction: a file that is only kept whole need not be whole after every page."""
     position = 0
+    writer.execute("BEGIN IMMEDIATE")
     with _no_collections():
         while records := log.read(position, PAGE):
-            _apply(writer, log, projections, records)
+            for projection in projections:
+                projection.apply(writer, records)
             position = records[-1].position
+    if position:
+        writer.execute(_MOVE_CHECKPOINTS, (position, log.leaf(position)))
+    writer.execute("COMMIT")
 
 
 @contextmanager
