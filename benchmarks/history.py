@@ -25,7 +25,7 @@ from events.jobs import (
     JobPhaseEntered,
     JobSubmitted,
 )
-from events.log import Request
+from events.log import Asked, Request
 from events.queues import QueueCreated
 from events.sqlite import SqliteLog
 from projections.store import ViewStore
@@ -73,9 +73,9 @@ def _make(folder: Path, jobs: int) -> None:
     request = Request(actor="local", cause="generated")
     try:
         queue = Draft(stream="queue/default", event=QueueCreated(name="default"))
-        log.decide(lambda _: [queue], request).result()
+        log.commit([Asked(lambda _: [queue], request)])
         for drafts in _waves(jobs):
-            log.decide(lambda _, drafts=drafts: drafts, request).result()  # type: ignore[misc]
+            log.commit([Asked(lambda _, drafts=drafts: drafts, request)])  # type: ignore[misc]
             now_us += WAVE_US
         ViewStore(folder / "views.db", log).close()
     finally:

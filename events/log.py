@@ -1,15 +1,14 @@
 """The log's promise, kept by every engine and tested by one conformance suite.
 
 A decision runs under the log's write lock, against state that has first caught up to the head. What it
-returns is appended with dense positions in commit order; many decisions share one commit; once the commit is
-durable the listener is told of its records, and then the callers' futures resolve.
+returns is appended with dense positions in commit order; many decisions share one commit, and what that came
+to is known once it is durable.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
-from typing import Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import msgspec
 
@@ -45,7 +44,6 @@ class Transaction(Protocol[State_co]):
 
 
 Decision = Callable[[Transaction[State]], Sequence[Draft]]
-Listener = Callable[[Sequence[Record]], None]
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,6 +51,22 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
     actor: str
     cause: str
+
+
+class Asked(msgspec.Struct, Generic[State], frozen=True):
+    """A decision to be run, and for whom."""
+
+    decision: Decision[State]
+    request: Request
+
+
+class Committed(msgspec.Struct, frozen=True):
+    """What a commit came to."""
+
+    records: list[Record]
+    """Those it appended, in order and each once."""
+    outcomes: list[list[Record] | Exception]
+    """Of each decision in turn: its records (none when it wanted none), or what it raised."""
 
 
 class LogReader(Protocol):
@@ -74,19 +88,19 @@ class LogReader(Protocol):
         """The leaf hash of the record at `position`; None when there is no such record."""
 
 
-class Log(LogReader, Protocol[State_co]):
+class Log(LogReader, Protocol[State]):
     """An append-only sequence of records with dense positions."""
 
-    def decide(self, decision: Decision[State_co], request: Request) -> Future[list[Record]]:
-        """Run `decision` under the lock and append what it returns.
+    def commit(self, asked: Sequence[Asked[State]]) -> Committed:
+        """Run the decisions one after another under the lock, append what they return, and make it durable.
 
-        The future gives the new records (none when the decision wanted none) after they are durable. What
-        the decision raises, the future raises, and nothing is appended. LogFull and LogBroken mean that
-        nothing of this decision was kept.
+        Any thread may ask; it blocks until the disk has answered. What a decision raises is its outcome, it
+        appends nothing and disturbs no other. When the commit fails, nothing of it is kept and every outcome is
+        the LogFull, LogBroken or LogError that says why.
         """
 
     def close(self) -> None:
-        """Finish the decisions that wait, then let go of the files. Later decisions are refused."""
+        """Let go of the files. Later decisions are refused."""
 
 
 class LogError(Exception):

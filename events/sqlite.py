@@ -1,4 +1,4 @@
-"""The log on SQLite: one writer thread, group commit, WAL with synchronous=FULL.
+"""The log on SQLite: one writing connection under a lock, group commit, WAL with synchronous=FULL.
 
 apsw brings its own SQLite (>= 3.51.3): the system's may still have the WAL-reset bug that corrupts a
 database when two connections write or checkpoint at once (sqlite.org/wal.html). Exactly one connection
@@ -9,26 +9,26 @@ from __future__ import annotations
 
 import logging
 import os
-import queue
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Generic
 
 import apsw
-import msgspec
 
 from events.entropy import Entropy
 from events.envelope import SALT_BYTES, Draft, Record, encode, leaf_hash, private_digest
 from events.ids import RANDOM_BYTES, uuid7
-from events.log import Decision, Listener, LogBroken, LogClosed, LogError, LogFull, Request, State
+from events.log import Asked, Committed, LogBroken, LogClosed, LogError, LogFull, Request, State
 from events.sqlite_file import hold_alone, prepare
 from events.sqlite_readers import Readers
 from events.sqlite_rows import LEAF, LOG_ID, NEWEST, OF_ID, OF_STREAM, PAGE_AFTER, one, record_of
 
-MAX_GROUP = 256
-"""Decisions in one commit: beyond it the loss of latency outgrows the fsync saved (docs/performance.md)."""
+CHECKPOINT_PAGES = 1_000
+"""Pages in the WAL at which a checkpoint is due (SQLite's own default)."""
+
+MAX_WAL_PAGES = 10 * CHECKPOINT_PAGES
+"""Pages at which a commit makes the checkpoint that nobody asked for in time."""
 
 PAGE = 5_000
 """Records read at once while catching up."""
@@ -43,44 +43,31 @@ _INSERT_PRIVATE = "INSERT INTO private (position, salt, body) VALUES (?, ?, ?)"
 logger = logging.getLogger("safelight.log")
 
 
-class _Waiting(msgspec.Struct, Generic[State]):
-    """A decision in line for the lock."""
-
-    decision: Decision[State]
-    request: Request
-    future: Future[list[Record]]
-
-
 class SqliteLog(Generic[State]):
     """The log in one SQLite file; see events.log.Log for what it promises.
 
     `restore` gives state at some position of this log (an empty one will do): it is called at opening with
     the log to read from, and again when a commit has failed and the state in memory has run ahead of the
-    disk. `on_commit` is called in the writer thread with the records of each commit, before its futures resolve.
+    disk.
     """
 
     def __init__(
-        self,
-        path: Path,
-        *,
-        restore: Callable[[SqliteLog[State]], State],
-        clock: Callable[[], int],
-        on_commit: Listener = lambda records: None,
+        self, path: Path, *, restore: Callable[[SqliteLog[State]], State], clock: Callable[[], int]
     ) -> None:
-        """Open or create the log and start its writer.
+        """Open or create the log. `clock` gives UTC microseconds.
 
-        `clock` gives UTC microseconds. Raises LogBusy when another process serves the file, LogError on a
-        network file system.
+        Raises LogBusy when another process serves the file, LogError on a network file system.
         """
         self._hold = hold_alone(path)
         prepare(path)
         self._path = path
         self._clock = clock
         self._restore = restore
-        self._on_commit = on_commit
         self._writer = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
         for pragma in ("synchronous = FULL", "trusted_schema = OFF", "cell_size_check = ON", "mmap_size = 0"):
             self._writer.execute(f"PRAGMA {pragma}")
+        self._wal_pages = 0
+        self._writer.set_wal_hook(self._on_wal)
         self._readers = Readers(path)
         self.log_id: str = one(self._writer, LOG_ID)[0]
         newest: tuple[int, int] = one(self._writer, NEWEST) or (0, 0)
@@ -90,24 +77,44 @@ class SqliteLog(Generic[State]):
         self._pending = _Pending(self._writer)
         self._newest_leaf: tuple[int, bytes] = (0, b"")  # position and leaf of the newest durable record
         self.state: State = self._caught_up()
-        """State at the head. It belongs to the writer thread: others read it only before they ask anything."""
-        self._waiting: queue.SimpleQueue[_Waiting[State] | None] = queue.SimpleQueue()
-        self._closing = threading.Lock()
-        self._refusal: Exception | None = None
-        self._thread = threading.Thread(target=self._write, name="safelight-log", daemon=True)
-        self._thread.start()
+        """State at the head. It belongs to whoever commits: others look at it only while nobody does."""
+        self._lock = threading.Lock()
+        self._refusal: LogError | None = None
 
-    # asking
+    def commit(self, asked: Sequence[Asked[State]]) -> Committed:
+        """Run the decisions under the lock and append what they return (events.log.Log)."""
+        with self._lock:
+            if self._refusal is not None:
+                return Committed([], [self._refusal] * len(asked))
+            head, last_at_us = self._head, self._last_at_us
+            try:
+                self._writer.execute("BEGIN IMMEDIATE")
+                outcomes = [self._outcome(each) for each in asked]
+                self._pending.write()
+                self._writer.execute("COMMIT")
+                records = self._pending.forget()
+            except Exception as error:  # the disk's, or an event that does not fold: the log must live on
+                self._head, self._last_at_us = head, last_at_us
+                self._pending.forget()
+                return Committed([], [self._undone(error)] * len(asked))
+            if records:
+                self._durable = self._head
+                self._newest_leaf = (records[-1].position, self._pending.newest_leaf)
+            return Committed(records, outcomes)
 
-    def decide(self, decision: Decision[State], request: Request) -> Future[list[Record]]:
-        """Run `decision` under the lock and append what it returns (events.log.Log)."""
-        waiting = _Waiting(decision, request, Future())
-        with self._closing:
-            if self._refusal is None:
-                self._waiting.put(waiting)
-            else:
-                waiting.future.set_exception(self._refusal)
-        return waiting.future
+    @property
+    def is_checkpoint_due(self) -> bool:
+        """Whether the WAL has grown enough to be worth copying into the database file."""
+        return self._wal_pages >= CHECKPOINT_PAGES
+
+    def checkpoint(self) -> None:
+        """Copy the WAL into the database file, some milliseconds, during which nobody can commit.
+
+        Whoever commits asks for it once it is due, at a time when few wait; no commit has to. What is committed
+        is durable without it: a failure is logged and the next call tries again.
+        """
+        with self._lock:
+            self._checkpoint()
 
     def head(self) -> int:
         """The position of the newest durable record, 0 for an empty log."""
@@ -130,75 +137,25 @@ class SqliteLog(Generic[State]):
         return bytes(row[0]) if row else None
 
     def close(self) -> None:
-        """Finish the decisions that wait, then let go of the files."""
-        with self._closing:
-            if self._refusal is None:
-                self._refusal = LogClosed("the log is closed; the service is shutting down, ask again later")
-            self._waiting.put(None)
-        self._thread.join()
-        self._readers.close()
-        self._writer.close()
-        os.close(self._hold)
+        """Let go of the files, once the commit that runs has ended. Later decisions are refused."""
+        with self._lock:
+            self._refusal = LogClosed("the log is closed; the service is shutting down, ask again later")
+            self._readers.close()
+            self._writer.close()
+            os.close(self._hold)
 
-    # the writer thread
+    # under the lock
 
-    def _write(self) -> None:
-        while (group := self._next_group()) is not None:
-            if self._refusal is not None and not isinstance(self._refusal, LogClosed):
-                _fail(group, self._refusal)
-                continue
-            self._commit(group)
-
-    def _next_group(self) -> list[_Waiting[State]] | None:
-        """Everybody who waits now, up to MAX_GROUP: they share the next commit. None at the end."""
-        first = self._waiting.get()
-        if first is None:
-            return None
-        group = [first]
-        while len(group) < MAX_GROUP:
-            try:
-                following = self._waiting.get_nowait()
-            except queue.Empty:
-                break
-            if following is None:
-                self._waiting.put(None)  # the end comes after this group
-                break
-            group.append(following)
-        return group
-
-    def _commit(self, group: list[_Waiting[State]]) -> None:
-        head, last_at_us = self._head, self._last_at_us
-        try:
-            self._writer.execute("BEGIN IMMEDIATE")
-            outcomes = [(waiting, self._decideone(waiting)) for waiting in group]
-            self._pending.write()
-            self._writer.execute("COMMIT")
-            records = self._pending.forget()
-        except Exception as error:  # the disk's, or an event that does not fold: the writer must live on
-            self._head, self._last_at_us = head, last_at_us
-            self._pending.forget()
-            self._undo(group, error)
-            return
-        if records:
-            self._durable = self._head
-            self._newest_leaf = (records[-1].position, self._pending.newest_leaf)
-            self._on_commit(records)
-        for waiting, outcome in outcomes:
-            if isinstance(outcome, Exception):
-                waiting.future.set_exception(outcome)
-            else:
-                waiting.future.set_result(outcome)
-
-    def _decideone(self, waiting: _Waiting[State]) -> list[Record] | Exception:
+    def _outcome(self, asked: Asked[State]) -> list[Record] | Exception:
         """One decision's records, appended and folded; or what it raised, with nothing appended."""
         at_us = max(self._last_at_us, self._clock())
         try:
-            drafts = waiting.decision(_SqliteTransaction(self.state, at_us, self._pending))
+            drafts = asked.decision(_SqliteTransaction(self.state, at_us, self._pending))
         except apsw.Error:
             raise
         except Exception as error:  # a refusal, or a fault of that one decision: the others go on
             return error
-        return [self._append(draft, waiting.request, at_us) for draft in drafts]
+        return [self._append(draft, asked.request, at_us) for draft in drafts]
 
     def _append(self, draft: Draft, request: Request, at_us: int) -> Record:
         if draft.event_id is not None:
@@ -232,22 +189,36 @@ class SqliteLog(Generic[State]):
             private_digest=None if draft.private is None else private_digest(salt, draft.private),
         )
 
-    def _undo(self, group: list[_Waiting[State]], error: Exception) -> None:
-        """After a failed commit: the disk is the truth, the state in memory has run ahead of it."""
+    def _undone(self, error: Exception) -> LogError:
+        """After a failed commit: the disk is the truth, state in memory has run ahead of it. Gives what to say."""
         if self._writer.in_transaction:  # SQLite rolls back by itself on a full disk
             self._writer.execute("ROLLBACK")
         if isinstance(error, apsw.FullError):
-            refusal: Exception = LogFull(f"the log at {self._path.name} cannot grow ({error}); free disk space")
+            refusal: LogError = LogFull(f"the log at {self._path.name} cannot grow ({error}); free disk space")
         elif not isinstance(error, apsw.Error):
             refusal = LogError(f"a decision could not be appended ({error!r}); nothing of its commit was kept")
             logger.error("%s", refusal, exc_info=error)
         else:
             refusal = LogBroken(f"the log at {self._path.name} failed to append ({error}); check the disk, restart")
-            with self._closing:
-                self._refusal = refusal
+            self._refusal = refusal
             logger.critical("%s", refusal)
         self.state = self._caught_up()
-        _fail(group, refusal)
+        return refusal
+
+    def _on_wal(self, connection: apsw.Connection, name: str, pages: int) -> int:
+        """Called by SQLite after each commit with the pages that the WAL holds now."""
+        self._wal_pages = pages
+        if pages >= MAX_WAL_PAGES:
+            self._checkpoint()
+        return apsw.SQLITE_OK
+
+    def _checkpoint(self) -> None:
+        try:
+            in_wal, moved = self._writer.wal_checkpoint()
+        except apsw.Error as error:
+            logger.warning("the WAL of %s could not be copied into it (%s)", self._path.name, error)
+        else:
+            self._wal_pages = in_wal - moved
 
     def _caught_up(self) -> State:
         state = self._restore(self)
@@ -312,8 +283,3 @@ class _SqliteTransaction(Generic[State]):
     def stream(self, name: str) -> list[Record]:
         self._pending.write()
         return [record_of(row) for row in self._pending.writer.execute(OF_STREAM, (name,)).fetchall()]
-
-
-def _fail(group: Sequence[_Waiting[State]], error: Exception) -> None:
-    for waiting in group:
-        waiting.future.set_exception(error)

@@ -22,7 +22,8 @@ from projections.live import LiveWorker
 from service import commands as ask
 from service import protocol as say
 from service.decisions.workers import keeps
-from service.handle import Answer, Handler
+from service.group_commit import Answer
+from service.handle import Handler
 from service.refusals import NotLeasable, Refusal, StaleAttempt
 from service.reports import command_of
 from service.scheduling.pick import pick

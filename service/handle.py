@@ -1,35 +1,32 @@
 """Ask, decide, append, fold, publish: how a command becomes durable and visible.
 
-Three threads, each owning its state: the log's writer decides and commits; the event loop keeps its own live
-state from what was committed, answers the callers and tells the listeners; the folder brings the views up, a few
-milliseconds of commits at once. Whoever reads the views has them folded now and waits until they show all that
-was durable when it came (`shown`), so that a client always reads its own writes and whatever it was told of, and
-nobody who writes waits for views.
+The event loop keeps its own live state from what was committed, answers the callers and tells the listeners;
+the folder, a thread, brings the views up, some milliseconds of commits at once. Whoever reads the views has them
+folded now and waits until they show all that was durable when it came (`shown`), so that a client always reads
+its own writes and whatever it was told of, and nobody who writes waits for views.
 """
 
 from __future__ import annotations
 
 import asyncio
-import heapq
 import logging
 import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from contextlib import suppress
-from itertools import count
 from pathlib import Path
 
 import msgspec
 
 from events.envelope import Record
-from events.log import LogReader, Request
+from events.log import Asked, LogReader, Request
 from events.sqlite import SqliteLog
 from projections.live import LiveState
 from projections.store import Snapshot, ViewStore, read_snapshot
 from service.commands import Command
 from service.decisions.decide import decide
+from service.group_commit import Answer, GroupCommit
 
 SNAPSHOT_EVERY = 10_000
 """Events between two snapshots of live state: a start folds at most that many (about 0.1 s)."""
@@ -46,7 +43,6 @@ class ViewsBehind(Exception):
     """The views cannot be written now, so nothing that is up to date can be read."""
 
 
-Answer = asyncio.Future[list[Record]]
 Listener = Callable[[Sequence[Record]], None]
 logger = logging.getLogger("safelight.handle")
 
@@ -65,19 +61,17 @@ class Handler:
         self._unfolded: list[Record] = []
         self._snapshot: Snapshot | None = None  # the newest that is not handed to the folder
         self._folding: asyncio.TimerHandle | None = None
-        self._snapshot_at = 0
-        self.log: SqliteLog[LiveState] = SqliteLog(
-            data / "log.db", restore=self._restore, clock=clock, on_commit=self._on_commit
-        )
+        self._snapshot_at = 0  # position of the newest snapshot
+        self.log: SqliteLog[LiveState] = SqliteLog(data / "log.db", restore=self._restore, clock=clock)
         self.views = ViewStore(self._views_path, self.log)
         self.state = self._state_of_loop()
         self.is_ready = True
         self._listeners: list[Listener] = []
-        self._decided: deque[tuple[Future[list[Record]], Answer]] = deque()
-        self._waiting: list[tuple[int, int, list[Record], Answer]] = []
-        self._reading: list[tuple[int, int, asyncio.Future[None]]] = []
-        self._order = count()
+        self._reading: deque[tuple[int, asyncio.Future[None]]] = deque()  # positions wanted, rising
+        self._is_tidying = False
         self._loop = asyncio.get_running_loop()
+        self._commits = GroupCommit(self.log, self._take_in)
+        self._ending = threading.Event()
         self._folder = threading.Thread(target=self._fold, name="safelight-views", daemon=True)
         self._folder.start()
 
@@ -91,10 +85,7 @@ class Handler:
         `state` has taken them in by then. It raises the Refusal that the decision met, or LogFull when the disk
         has no room.
         """
-        answer: Answer = self._loop.create_future()
-        decided = self.log.decide(lambda tx: decide(tx, command), Request(actor=actor, cause=cause))
-        decided.add_done_callback(lambda done: self._on_decided(done, answer))
-        return answer
+        return self._commits.ask(Asked(lambda tx: decide(tx, command), Request(actor=actor, cause=cause)))
 
     async def shown(self) -> None:
         """Return once every view shows what is durable now. Raises ViewsBehind while they cannot be written."""
@@ -104,39 +95,34 @@ class Handler:
         if not self.is_ready:
             raise ViewsBehind(f"the views stand at {self.views.position} of {position} and cannot be written")
         shown: asyncio.Future[None] = self._loop.create_future()
-        heapq.heappush(self._reading, (position, next(self._order), shown))
+        self._reading.append((position, shown))
         self._fold_now()
         await shown
 
     async def close(self) -> None:
-        """Finish what was asked, keep a snapshot, let go of the files."""
-        await asyncio.to_thread(self.log.close)
+        """Finish what was asked, let go of the files."""
+        await self._commits.close()
+        self._ending.set()
         self._fold_now()
         self._to_fold.put(None)
         await asyncio.to_thread(self._folder.join)
+        self.log.close()
         self.views.close()
 
-    # the log's writer thread
+    # the log's thread, between commits
 
     def _restore(self, log: LogReader) -> LiveState:
         """Live state as of the newest snapshot of this log, or an empty one."""
         snapshot = read_snapshot(self._views_path, log)
         return msgspec.msgpack.decode(snapshot.state, type=LiveState) if snapshot else LiveState()
 
-    def _on_commit(self, records: Sequence[Record]) -> None:
-        snapshot = None
-        if records[-1].position - self._snapshot_at >= SNAPSHOT_EVERY:
-            self._snapshot_at = records[-1].position
-            snapshot = Snapshot(records[-1].position, msgspec.msgpack.encode(self.log.state))
-        self._wake(self._take_in, records, snapshot)
-
-    def _on_decided(self, decided: Future[list[Record]], answer: Answer) -> None:
-        """Leave the outcome for the loop. It takes in the commit's records about now, and settles its callers then:
-        it is woken only for an outcome which that is not certain to find here."""
-        self._decided.append((decided, answer))
-        records = decided.result() if decided.exception() is None else []
-        if not records or records[-1].position <= self.state.position:  # looked at after appending: see _take_in
-            self._wake(self._settle)
+    def _tidy(self) -> Snapshot | None:
+        """A snapshot if one is due; and a checkpoint of the log's file, which is due about as often."""
+        self.log.checkpoint()
+        state = self.log.state
+        if not self._is_snapshot_due(state.position):
+            return None
+        return Snapshot(state.position, msgspec.msgpack.encode(state))
 
     # the folder thread
 
@@ -147,7 +133,6 @@ class Handler:
 
     def _fold_batch(self, records: Sequence[Record], snapshot: Snapshot | None) -> None:
         """Fold until it works: the log has these records, so the views must come to show them."""
-        pause = threading.Event()
         while True:
             try:
                 self.views.apply(self.log, records, snapshot)
@@ -157,20 +142,31 @@ class Handler:
                 self.is_ready = False
                 self._wake(self._give_up_readers)
                 logger.exception("views could not be brought to position %d; trying again", records[-1].position)
-                pause.wait(RETRY_S)
+                if self._ending.wait(RETRY_S):
+                    return  # the next start folds what is missing
 
     # the event loop
 
-    def _take_in(self, records: Sequence[Record], snapshot: Snapshot | None) -> None:
+    def _take_in(self, records: Sequence[Record]) -> None:
         for record in records:
             self.state.apply(record)
-        self._settle()  # after the position has moved: what _on_decided left alone is found here
-        # Behind the callers just woken: they wait for no listener.
-        self._loop.call_soon(self._hand_on, records, snapshot)
+        # Behind the callers who are about to be woken: they wait for no listener.
+        self._loop.call_soon(self._hand_on, records)
+        if not self._is_tidying and (self.log.is_checkpoint_due or self._is_snapshot_due(self.state.position)):
+            self._is_tidying = True
+            self._commits.between(self._tidy, self._tidied)
 
-    def _hand_on(self, records: Sequence[Record], snapshot: Snapshot | None) -> None:
+    def _tidied(self, snapshot: Snapshot | None) -> None:
+        self._is_tidying = False
+        if snapshot is not None:
+            self._snapshot = snapshot
+            self._snapshot_at = snapshot.position
+
+    def _is_snapshot_due(self, position: int) -> bool:
+        return position - self._snapshot_at >= SNAPSHOT_EVERY
+
+    def _hand_on(self, records: Sequence[Record]) -> None:
         self._unfolded.extend(records)
-        self._snapshot = snapshot or self._snapshot
         if self._reading:
             self._fold_now()
         elif self._folding is None:
@@ -189,31 +185,15 @@ class Handler:
     def _show(self) -> None:
         """Let in who waited for what the views show now."""
         while self._reading and self._reading[0][0] <= self.views.position:
-            _, _, shown = heapq.heappop(self._reading)
+            _, shown = self._reading.popleft()
             if not shown.done():
                 shown.set_result(None)
 
     def _give_up_readers(self) -> None:
-        behind, self._reading = self._reading, []
-        for position, _, shown in behind:
+        behind, self._reading = self._reading, deque()
+        for position, shown in behind:
             if not shown.done():
                 shown.set_exception(ViewsBehind(f"the views cannot be brought to position {position} now"))
-
-    def _settle(self) -> None:
-        """Answer everybody whose records are in `state`; who caused nothing new waits for the head of the log."""
-        while self._decided:
-            decided, answer = self._decided.popleft()
-            error = decided.exception()
-            if error is None:
-                records = decided.result()
-                position = records[-1].position if records else self.log.head()
-                heapq.heappush(self._waiting, (position, next(self._order), records, answer))
-            elif not answer.done():
-                answer.set_exception(error)
-        while self._waiting and self._waiting[0][0] <= self.state.position:
-            _, _, records, answer = heapq.heappop(self._waiting)
-            if not answer.done():
-                answer.set_result(records)
 
     def _state_of_loop(self) -> LiveState:
         """The loop's own copy of live state: each thread folds what it owns, and nothing is locked."""

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from events.envelope import Record
 from events.log import Log, LogClosed, LogError
 from events.sqlite import SqliteLog
-from tests.events.counting import ASKED, Counting, submitted
+from tests.events.counting import Counting, append, asked, submitted
 
 OpenLog = Callable[..., Log[Counting]]
 
@@ -38,10 +38,6 @@ def open_log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OpenLog
             continue  # the test closed it
 
 
-def append(log: Log[Counting], *numbers: int) -> list[Record]:
-    return log.decide(lambda tx: [submitted(n) for n in numbers], ASKED).result(10)
-
-
 def test_positions_are_dense_and_versions_count_within_a_stream(open_log: OpenLog) -> None:
     log = open_log()
     records = append(log, 1, 2, 1) + append(log, 1)
@@ -56,7 +52,10 @@ def test_positions_are_dense_and_versions_count_within_a_stream(open_log: OpenLo
 
 def test_what_is_read_back_is_what_was_answered(open_log: OpenLog) -> None:
     log = open_log()
-    answered = log.decide(lambda tx: [submitted(1, private=b'{"prompt":"x"}')], ASKED).result(10)
+    committed = log.commit([asked(submitted(1, private=b'{"prompt":"x"}'))])
+    (answered,) = committed.outcomes
+    assert isinstance(answered, list)
+    assert committed.records == answered
     assert log.read(0, 10) == answered == log.read_stream("job/1")
     assert answered[0].private == b'{"prompt":"x"}'
     assert len(answered[0].private_digest or b"") == 32
@@ -75,8 +74,9 @@ def test_a_decision_sees_what_every_earlier_one_caused(open_log: OpenLog) -> Non
     def once(tx):  # type: ignore[no-untyped-def]
         return [] if "job/7" in tx.state.streams else [submitted(7)]
 
-    futures = [log.decide(once, ASKED) for _ in range(200)]
-    assert sum(len(f.result(10)) for f in futures) == 1
+    committed = [log.commit([asked(once)] * size) for size in (1, 3, 196)]
+    assert [len(one.records) for one in committed] == [1, 0, 0]
+    assert [outcome for one in committed for outcome in one.outcomes][1:] == [[]] * 199
 
 
 def test_a_decision_can_read_a_stream_as_of_its_own_turn(open_log: OpenLog) -> None:
@@ -87,8 +87,8 @@ def test_a_decision_can_read_a_stream_as_of_its_own_turn(open_log: OpenLog) -> N
         lengths.append(len(tx.stream("job/1")))
         return [submitted(1)]
 
-    for future in [log.decide(grow, ASKED) for _ in range(20)]:
-        future.result(10)
+    log.commit([asked(grow)] * 7)
+    log.commit([asked(grow)] * 13)
     assert lengths == list(range(20))
 
 
@@ -98,31 +98,19 @@ def test_a_refused_decision_appends_nothing_and_hurts_nobody_else(open_log: Open
     def refuse(tx):  # type: ignore[no-untyped-def]
         raise ValueError("no")
 
-    before, refused, after = (
-        log.decide(d, ASKED) for d in (lambda tx: [submitted(1)], refuse, lambda tx: [submitted(2)])
-    )
-    with pytest.raises(ValueError, match="no"):
-        refused.result(10)
-    assert [before.result(10)[0].position, after.result(10)[0].position] == [1, 2]
+    committed = log.commit([asked(submitted(1)), asked(refuse), asked(submitted(2))])
+    before, refused, after = committed.outcomes
+    assert isinstance(refused, ValueError)
+    assert [before, after] == [[committed.records[0]], [committed.records[1]]]
+    assert log.read(0, 10) == committed.records
 
 
-def test_a_repeat_within_one_commit_is_told_to_the_listener_once(open_log: OpenLog) -> None:
-    told: list[int] = []
-    log = open_log(on_commit=lambda records: told.extend(r.position for r in records))
-    may_go_on = threading.Event()
-
-    def wait(tx):  # type: ignore[no-untyped-def]
-        may_go_on.wait(10)
-        return [submitted(0)]
-
-    asked = [log.decide(wait, ASKED)]
-    asked += [log.decide(lambda tx: [submitted(1, event_id="e-1")], ASKED) for _ in range(2)]
-    asked += [log.decide(lambda tx, n=n: [submitted(n)], ASKED) for n in (2, 3)]
-    asked += [log.decide(lambda tx: [submitted(1, event_id="e-1")], ASKED)]
-    may_go_on.set()
-    assert [future.result(10)[0].position for future in asked] == [1, 2, 2, 3, 4, 2]
-    append(log, 5)
-    assert told == [1, 2, 3, 4, 5]
+def test_a_repeat_within_one_commit_is_among_its_records_once(open_log: OpenLog) -> None:
+    log = open_log()
+    drafts = [submitted(0), *[submitted(1, event_id="e-1")] * 2, submitted(2), submitted(1, event_id="e-1")]
+    committed = log.commit([asked(draft) for draft in drafts])
+    assert [outcome[0].position for outcome in committed.outcomes if isinstance(outcome, list)] == [1, 2, 2, 3, 2]
+    assert [record.position for record in committed.records] == [1, 2, 3]
 
 
 def test_an_event_that_does_not_fold_is_not_kept_and_the_log_goes_on(open_log: OpenLog) -> None:
@@ -133,17 +121,21 @@ def test_an_event_that_does_not_fold_is_not_kept_and_the_log_goes_on(open_log: O
         tx.state.position += 1  # the fold asserts that records follow each other
         return [submitted(2)]
 
-    with pytest.raises(LogError, match="nothing of its commit was kept"):
-        log.decide(unfoldable, ASKED).result(10)
+    committed = log.commit([asked(submitted(4)), asked(unfoldable)])
+    assert committed.records == []
+    for outcome in committed.outcomes:
+        assert isinstance(outcome, LogError)
+        assert "nothing of its commit was kept" in str(outcome)
     assert (log.head(), log.read(1, 10)) == (1, [])
     assert [record.position for record in append(log, 3)] == [2]
 
 
 def test_an_event_with_a_known_id_yields_the_first_record(open_log: OpenLog) -> None:
     log = open_log()
-    first = log.decide(lambda tx: [submitted(1, event_id="e-1")], ASKED).result(10)
-    again = log.decide(lambda tx: [submitted(2, event_id="e-1")], ASKED).result(10)
-    assert again == first
+    first = log.commit([asked(submitted(1, event_id="e-1"))])
+    again = log.commit([asked(submitted(2, event_id="e-1"))])
+    assert again.outcomes == first.outcomes
+    assert again.records == []
     assert log.head() == 1
 
 
@@ -167,15 +159,7 @@ def test_a_reopened_log_is_the_same_log_at_the_same_head(open_log: OpenLog) -> N
     assert append(again, 4)[0].position == 4
 
 
-def test_listeners_hear_every_record_once_and_in_order(open_log: OpenLog) -> None:
-    heard: list[int] = []
-    log = open_log(on_commit=lambda records: heard.extend(r.position for r in records))
-    for future in [log.decide(lambda tx, n=n: [submitted(n)], ASKED) for n in range(300)]:
-        future.result(10)
-    assert heard == list(range(1, 301))
-
-
-def test_a_record_is_durable_and_readable_before_its_future_resolves(open_log: OpenLog) -> None:
+def test_a_record_is_durable_and_readable_once_it_is_answered(open_log: OpenLog) -> None:
     log = open_log()
     for number in range(50):
         (record,) = append(log, number)
@@ -184,16 +168,14 @@ def test_a_record_is_durable_and_readable_before_its_future_resolves(open_log: O
 
 def test_a_closed_log_takes_nothing_more(open_log: OpenLog) -> None:
     log = open_log()
-    waiting = [log.decide(lambda tx, n=n: [submitted(n)], ASKED) for n in range(100)]
     log.close()
-    assert all(len(f.result(0)) == 1 for f in waiting), "what was asked before the end is finished"
-    with pytest.raises(LogClosed):
-        log.decide(lambda tx: [submitted(1)], ASKED).result(1)
+    (refused,) = log.commit([asked(submitted(1))]).outcomes
+    assert isinstance(refused, LogClosed)
 
 
 def test_a_leaf_commits_to_the_record_and_not_to_its_private_part(open_log: OpenLog) -> None:
     log = open_log()
-    log.decide(lambda tx: [submitted(1, private=b"a"), submitted(2, private=b"a")], ASKED).result(10)
+    log.commit([asked(submitted(1, private=b"a"), submitted(2, private=b"a"))])
     leaves = [log.leaf(position) for position in (1, 2)]
     assert all(len(leaf or b"") == 32 for leaf in leaves)
     assert leaves[0] != leaves[1]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from events.envelope import Draft, Record
 from events.jobs import JobSubmitted
-from events.log import Request
+from events.log import Asked, Decision, Log, Request
 
 ASKED = Request(actor="tester", cause="test")
 
@@ -30,3 +30,18 @@ def submitted(number: int, *, private: bytes | None = None, event_id: str | None
         queue="default", task="pretend", model="pretend", params={"n": number}, priority=50, submitter="tester"
     )
     return Draft(stream=f"job/{number}", event=event, private=private, event_id=event_id)
+
+
+def asked(*what: Draft | Decision[Counting]) -> Asked[Counting]:
+    """A decision, or one that appends the drafts given."""
+    if len(what) == 1 and not isinstance(what[0], Draft):
+        return Asked(what[0], ASKED)
+    drafts = [draft for draft in what if isinstance(draft, Draft)]
+    return Asked(lambda tx: drafts, ASKED)
+
+
+def append(log: Log[Counting], *numbers: int) -> list[Record]:
+    """Submissions in one commit; gives their records."""
+    (records,) = log.commit([asked(*map(submitted, numbers))]).outcomes
+    assert isinstance(records, list), records
+    return records

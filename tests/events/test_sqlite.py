@@ -14,7 +14,7 @@ import pytest
 from events.log import LogBusy, LogError, LogFull
 from events.sqlite import SqliteLog
 from events.sqlite_file import STEPS, _is_up_to_date, refuse_network
-from tests.events.counting import ASKED, Counting, submitted
+from tests.events.counting import Counting, append, asked, submitted
 from tests.service_process import wait_for
 
 
@@ -33,7 +33,7 @@ def log(tmp_path: Path) -> Iterator[SqliteLog[Counting]]:
     "sql", ["UPDATE log SET actor = 'x'", "DELETE FROM log", "DELETE FROM log WHERE position = 1"]
 )
 def test_the_log_cannot_be_changed_by_any_connection(log: SqliteLog[Counting], tmp_path: Path, sql: str) -> None:
-    log.decide(lambda tx: [submitted(1)], ASKED).result(10)
+    append(log, 1)
     with pytest.raises(apsw.ConstraintError, match="append-only"):
         apsw.Connection(str(tmp_path / "log.db")).execute(sql)
 
@@ -70,25 +70,40 @@ def test_a_network_file_system_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_refuses_and_keeps_what_was_acknowledged(log: SqliteLog[Counting]) -> None:
-    log.decide(lambda tx: [submitted(1)], ASKED).result(10)
+    append(log, 1)
     pages = log._writer.execute("PRAGMA page_count").fetchone()[0]  # type: ignore[index]
     log._writer.execute(f"PRAGMA max_page_count = {pages}")  # what SQLite then raises is what a full disk raises
-    with pytest.raises(LogFull, match="free disk space"):
-        log.decide(lambda tx: [submitted(2, private=b"x" * 200_000)], ASKED).result(10)
+    committed = log.commit([asked(submitted(2)), asked(submitted(2, private=b"x" * 200_000))])
+    assert all(isinstance(outcome, LogFull) and "free disk space" in str(outcome) for outcome in committed.outcomes)
     assert (log.head(), log.state.position, log.state.streams) == (1, 1, ["job/1"])
     log._writer.execute("PRAGMA max_page_count = 1000000")
-    (record,) = log.decide(lambda tx: [submitted(3)], ASKED).result(10)
+    (record,) = append(log, 3)
     assert (record.position, log.state.streams) == (2, ["job/1", "job/3"])
 
 
-def test_decisions_that_wait_together_share_a_commit(log: SqliteLog[Counting]) -> None:
-    groups: list[int] = []
-    log._on_commit = lambda records: groups.append(len(records))
-    futures = [log.decide(lambda tx, n=n: [submitted(n)], ASKED) for n in range(500)]
-    for future in futures:
-        future.result(10)
-    assert sum(groups) == 500
-    assert len(groups) < 250
+def wal_bytes(tmp_path: Path) -> int:
+    return (tmp_path / "log.db-wal").stat().st_size
+
+
+def test_the_wal_is_written_over_once_a_checkpoint_was_made(log: SqliteLog[Counting], tmp_path: Path) -> None:
+    grown: list[int] = []
+    for _ in range(3):
+        while not log.is_checkpoint_due:
+            append(log, *range(500))
+        log.checkpoint()
+        assert not log.is_checkpoint_due
+        grown.append(wal_bytes(tmp_path))
+    assert grown[2] < 1.5 * grown[0]
+    assert log.head() == len(log.state.streams) == len(log.read(0, 100_000))
+
+
+def test_the_wal_stays_bounded_also_when_nobody_asks_for_a_checkpoint(
+    log: SqliteLog[Counting], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("events.sqlite.MAX_WAL_PAGES", 100)
+    for _ in range(60):
+        append(log, *range(100))
+    assert wal_bytes(tmp_path) < 200 * 4096
 
 
 @pytest.mark.parametrize(
@@ -122,7 +137,7 @@ def _append_for_ever(path: Path, acknowledged: Path) -> None:
     log = open_log(path)
     with acknowledged.open("ab", buffering=0) as file:
         for number in range(1_000_000):
-            (record,) = log.decide(lambda tx, n=number: [submitted(n)], ASKED).result(10)
+            (record,) = append(log, number)
             file.write(f"{record.position}\n".encode())
 
 

@@ -8,10 +8,13 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from events.envelope import Record
 from projections.job_queries import find_job
+from projections.live import LiveState
+from projections.store import read_snapshot
 from service import commands as ask
 from service.handle import Handler, ViewsBehind
 from service.refusals import UnknownQueue
@@ -118,3 +121,20 @@ async def test_while_views_cannot_be_written_commands_are_kept_and_readers_told(
             await asyncio.sleep(0.01)
         await handler.shown()
     assert find_job(handler.views.reader(), "j") is not None
+
+
+async def test_the_wal_of_the_log_is_kept_short_and_a_snapshot_is_kept(
+    handler: Handler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.handle.SNAPSHOT_EVERY", 500)
+    for wave in range(8):
+        await asyncio.gather(*(asked(handler, submission(f"j-{wave}-{number}")) for number in range(250)))
+    async with asyncio.timeout(10):
+        while handler.log.is_checkpoint_due:  # noqa: ASYNC110 - made by itself, told to nobody
+            await asyncio.sleep(0.001)
+    await asked(handler, submission("last"))
+    await handler.shown()
+    snapshot = read_snapshot(tmp_path / "views.db", handler.log)
+    assert snapshot is not None
+    assert snapshot.position >= 1500
+    assert len(msgspec.msgpack.decode(snapshot.state, type=LiveState).jobs) == snapshot.position - 1

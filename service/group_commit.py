@@ -1,0 +1,141 @@
+"""Who waits for the log together commits together, and the event loop waits for no slow disk.
+
+What is asked within one turn of the loop goes to the log's thread as a group, and whatever has gathered there
+while a commit ran shares the next one. When nobody else waits and commits are quicker than going to that thread
+and back, the loop commits by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Generic, TypeVar
+
+import msgspec
+
+from events.envelope import Record
+from events.log import Asked, Committed, Log, LogClosed, State
+
+MAX_GROUP = 256
+"""Decisions in one commit: beyond it the loss of latency outgrows the fsync saved (docs/performance.md)."""
+
+QUICK_S = 0.0003
+"""A commit that takes less is made in the event loop, where the two hand-overs saved are a third of it."""
+
+SMOOTHING = 0.2
+"""Weight of the newest commit in the typical one: after a stall of 10 ms a dozen go to the thread."""
+
+Answer = asyncio.Future[list[Record]]
+T = TypeVar("T")
+logger = logging.getLogger("safelight.commit")
+
+
+class _Waiting(msgspec.Struct, Generic[State]):
+    asked: Asked[State]
+    answer: Answer
+
+
+class GroupCommit(Generic[State]):
+    """Commits for an event loop. All of it is used in that loop; only the thread's part runs in its thread."""
+
+    def __init__(
+        self, log: Log[State], on_commit: Callable[[Sequence[Record]], None], *, quick_s: float = QUICK_S
+    ) -> None:
+        """`on_commit` is called in the loop with the records of each commit, before their callers are answered.
+
+        Commits that take less than `quick_s` seconds may be made in the loop.
+        """
+        self._log = log
+        self._on_commit = on_commit
+        self._quick_s = quick_s
+        self._commit_s = quick_s  # a typical commit, seconds; the first ones are made in the thread
+        self._asked: list[_Waiting[State]] = []  # in this turn of the loop
+        self._handed: deque[_Waiting[State]] = deque()  # to the thread
+        self._errands: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()  # of the thread
+        self._in_hand = 0  # decisions and errands that the thread has not brought back: while 0 it is idle
+        self._is_closed = False
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.Thread(target=self._run, name="safelight-log", daemon=True)
+        self._thread.start()
+
+    def ask(self, asked: Asked[State]) -> Answer:
+        """Decide in the order of the calls. The future gives the records once they are durable, or raises what the
+        decision raised, or the LogError for which nothing of it was kept."""
+        answer: Answer = self._loop.create_future()
+        if self._is_closed:
+            answer.set_exception(LogClosed("the service is shutting down; ask again later"))
+            return answer
+        self._asked.append(_Waiting(asked, answer))
+        if len(self._asked) == 1:
+            self._loop.call_soon(self._hand_over)
+        return answer
+
+    def between(self, errand: Callable[[], T], then: Callable[[T], None]) -> None:
+        """Run `errand` in the thread while no commit runs, then `then` with what it gave in the loop."""
+        self._in_hand += 1
+        self._errands.put(lambda: self._wake(self._come_back, then, errand()))
+
+    async def close(self) -> None:
+        """Finish what was asked and let the thread end."""
+        self._is_closed = True
+        self._hand_over()
+        self._errands.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    # the event loop
+
+    def _hand_over(self) -> None:
+        group, self._asked = self._asked, []
+        if len(group) == 1 and self._in_hand == 0 and self._commit_s < self._quick_s:
+            self._answer(group, self._commit(group))
+            return
+        self._in_hand += len(group)
+        self._handed.extend(group)
+        self._errands.put(self._commit_handed)
+
+    def _bring_back(self, group: Sequence[_Waiting[State]], committed: Committed) -> None:
+        self._in_hand -= len(group)
+        self._answer(group, committed)
+
+    def _come_back(self, then: Callable[[T], None], gave: T) -> None:
+        self._in_hand -= 1
+        then(gave)
+
+    def _answer(self, group: Sequence[_Waiting[State]], committed: Committed) -> None:
+        if committed.records:
+            self._on_commit(committed.records)
+        for waiting, outcome in zip(group, committed.outcomes, strict=True):
+            if waiting.answer.done():
+                continue  # its caller has left
+            if isinstance(outcome, Exception):
+                waiting.answer.set_exception(outcome)
+            else:
+                waiting.answer.set_result(outcome)
+
+    # the thread
+
+    def _run(self) -> None:
+        while (errand := self._errands.get()) is not None:
+            errand()
+
+    def _commit_handed(self) -> None:
+        """Everybody who waits now, up to MAX_GROUP at a time: they share a commit."""
+        while self._handed:
+            group = [self._handed.popleft() for _ in range(min(len(self._handed), MAX_GROUP))]
+            self._wake(self._bring_back, group, self._commit(group))
+
+    def _commit(self, group: Sequence[_Waiting[State]]) -> Committed:
+        began = time.perf_counter()
+        committed = self._log.commit([waiting.asked for waiting in group])
+        self._commit_s += SMOOTHING * (time.perf_counter() - began - self._commit_s)
+        return committed
+
+    def _wake(self, act: Callable[..., None], *values: object) -> None:
+        with suppress(RuntimeError):  # the loop is gone: what is committed stays committed
+            self._loop.call_soon_threadsafe(act, *values)
