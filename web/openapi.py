@@ -69,34 +69,36 @@ QUERY: dict[str, dict[str, Any]] = {
 
 OPERATIONS: dict[tuple[str, str], Operation] = {
     ("POST", "/v1/jobs"): Operation(
-        answer=JobResource, status=201, body=Submission, refusals=(400, 404, 409, 413, 415, 422, 507)
+        answer=JobResource, status=201, body=Submission, refusals=(400, 404, 409, 413, 415, 422, 503, 507)
     ),
     ("GET", "/v1/jobs"): Operation(
         answer=JobList,
         query=("status", "queue", "task", "model", "submitter", "order", "limit", "cursor"),
-        refusals=(422,),
+        refusals=(422, 503),
     ),
-    ("GET", "/v1/jobs/latest"): Operation(answer=JobResource, query=("status",), refusals=(404, 422)),
-    ("GET", "/v1/jobs/{job}"): Operation(answer=JobResource, refusals=(404,)),
-    ("POST", "/v1/jobs/{job}/cancel"): Operation(answer=JobResource, refusals=(404, 409, 507)),
-    ("POST", "/v1/jobs/{job}/retry"): Operation(answer=JobResource, refusals=(404, 409, 507)),
+    ("GET", "/v1/jobs/latest"): Operation(answer=JobResource, query=("status",), refusals=(404, 422, 503)),
+    ("GET", "/v1/jobs/{job}"): Operation(answer=JobResource, refusals=(404, 503)),
+    ("POST", "/v1/jobs/{job}/cancel"): Operation(answer=JobResource, refusals=(404, 409, 503, 507)),
+    ("POST", "/v1/jobs/{job}/retry"): Operation(answer=JobResource, refusals=(404, 409, 503, 507)),
     ("GET", "/v1/jobs/{job}/events"): Operation(answer=EventList, refusals=(404,)),
-    ("GET", "/v1/jobs/{job}/result"): Operation(media_type="image/png", refusals=(404, 409)),
-    ("GET", "/v1/queues"): Operation(answer=QueueList),
-    ("GET", "/v1/queues/{queue}"): Operation(answer=QueueResource, refusals=(404,)),
-    ("POST", "/v1/queues/{queue}/pause"): Operation(answer=QueueResource, refusals=(404, 507)),
-    ("POST", "/v1/queues/{queue}/resume"): Operation(answer=QueueResource, refusals=(404, 507)),
-    ("GET", "/v1/workers"): Operation(answer=WorkerList),
+    ("GET", "/v1/jobs/{job}/result"): Operation(media_type="image/png", refusals=(404, 409, 503)),
+    ("GET", "/v1/queues"): Operation(answer=QueueList, refusals=(503,)),
+    ("GET", "/v1/queues/{queue}"): Operation(answer=QueueResource, refusals=(404, 503)),
+    ("POST", "/v1/queues/{queue}/pause"): Operation(answer=QueueResource, refusals=(404, 503, 507)),
+    ("POST", "/v1/queues/{queue}/resume"): Operation(answer=QueueResource, refusals=(404, 503, 507)),
+    ("GET", "/v1/workers"): Operation(answer=WorkerList, refusals=(503,)),
     ("GET", "/v1/models"): Operation(answer=ModelList),
     ("GET", "/v1/tasks"): Operation(),
-    ("GET", "/v1/artifacts/{digest}"): Operation(media_type="image/png", refusals=(404,)),
+    ("GET", "/v1/artifacts/{digest}"): Operation(media_type="image/png", refusals=(404, 503)),
     ("PUT", "/v1/worker/artifacts/{digest}"): Operation(
-        status=201, query=("job", "attempt", "token"), refusals=(409, 413, 422, 507)
+        status=201, query=("job", "attempt", "token"), refusals=(409, 413, 422, 503, 507)
     ),
     ("GET", "/v1/events"): Operation(answer=EventList, query=("after", "limit"), refusals=(422,)),
-    ("POST", "/v1/keys"): Operation(answer=KeyResource, status=201, body=NewKey, refusals=(400, 415, 422, 507)),
+    ("POST", "/v1/keys"): Operation(
+        answer=KeyResource, status=201, body=NewKey, refusals=(400, 415, 422, 503, 507)
+    ),
     ("GET", "/v1/keys"): Operation(answer=KeyList),
-    ("DELETE", "/v1/keys/{key}"): Operation(status=204, refusals=(404, 507)),
+    ("DELETE", "/v1/keys/{key}"): Operation(status=204, refusals=(404, 503, 507)),
     ("POST", "/v1/session"): Operation(status=204, body=Login, refusals=(400, 401, 415, 422)),
     ("DELETE", "/v1/session"): Operation(status=204),
     ("GET", "/v1/health/live"): Operation(),

@@ -92,6 +92,20 @@ def test_a_decision_can_read_a_stream_as_of_its_own_turn(open_log: OpenLog) -> N
     assert lengths == list(range(20))
 
 
+def test_the_head_is_what_is_durable_while_a_commit_runs(open_log: OpenLog) -> None:
+    log = open_log()
+    append(log, 1)
+    seen: list[tuple[int, int]] = []
+
+    def look(tx):  # type: ignore[no-untyped-def]
+        seen.append((tx.state.position, log.head()))
+        return [submitted(3)]
+
+    log.commit([asked(submitted(2)), asked(look)])
+    assert seen == [(2, 1)]
+    assert log.head() == 3
+
+
 def test_a_refused_decision_appends_nothing_and_hurts_nobody_else(open_log: OpenLog) -> None:
     log = open_log()
 
