@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from events.batches import BatchEvent
 from events.event import Event
 from events.jobs import JobEvent
 from events.keys import KeyEvent
@@ -20,7 +21,7 @@ from events.queues import QueueEvent
 from events.upcasters import upcast
 from events.workers import WorkerEvent
 
-AnyEvent = JobEvent | QueueEvent | WorkerEvent | KeyEvent
+AnyEvent = JobEvent | QueueEvent | WorkerEvent | KeyEvent | BatchEvent
 
 TYPES: dict[str, type[Event]] = {str(kind.__struct_config__.tag): kind for kind in AnyEvent.__args__}
 """Every event type by its name in the log."""

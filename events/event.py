@@ -13,7 +13,15 @@ def tag_of(class_name: str) -> str:
     return re.sub(r"(?<!^)(?=[A-Z])", "-", class_name).lower()
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag=tag_of, tag_field="type"):
+class Event(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    omit_defaults=True,
+    tag=tag_of,
+    tag_field="type",
+):
     """A fact in the past tense. Subclasses say who causes it, what it implies and since which version."""
 
     SCHEMA: ClassVar[int] = 1

@@ -12,11 +12,13 @@ import msgspec
 
 from events.event import Event
 
-RequeueReason = Literal["lease-expired", "worker-restarted", "crash", "released"]
-"""Why a running job went back to waiting. Only `crash` counts against the job's attempts."""
+RequeueReason = Literal["lease-expired", "worker-restarted", "crash", "timeout", "internal", "released"]
+"""Why a running job went back to waiting. `released` is nobody's fault; a vanished worker is counted apart."""
 
-ErrorKind = Literal["invalid-input", "model-missing", "out-of-memory", "crash", "lost", "internal"]
-"""What class of failure ended a job: what the client may do next depends on it."""
+ErrorKind = Literal["invalid-input", "model-missing", "out-of-memory", "crash", "timeout", "lost", "internal"]
+"""What class of failure ended an attempt: what happens next depends on it (service/decisions/attempts.py)."""
+
+Deadline = Literal["start", "finish"]
 
 
 class ArtifactRef(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,10 +40,11 @@ class JobError(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class JobSubmitted(Event, frozen=True, kw_only=True):
-    """A client asked for a job; it waits in its queue from now on. Since 0.1.
+    """A client asked for a job; it waits from now on: held, or until its time has come, or in line. Since 0.1.
 
     `params` are complete (defaults filled in, seed drawn) but for the private ones.
     `request_digest` is the hex SHA-256 of the request, kept with an idempotency key to recognise a repeat.
+    Instants are UTC microseconds. A background job runs only when no other waits that its worker can run.
     """
 
     queue: str
@@ -53,12 +56,62 @@ class JobSubmitted(Event, frozen=True, kw_only=True):
     tags: tuple[str, ...] = ()
     idempotency_key: str | None = None
     request_digest: str | None = None
+    metadata: dict[str, str] = msgspec.field(default_factory=dict)
+    batch: str | None = None
+    is_background: bool = False
+    is_held: bool = False
+    not_before_us: int | None = None
+    start_deadline_us: int | None = None
+    finish_deadline_us: int | None = None
+
+
+class JobBecameDue(Event, frozen=True, kw_only=True):
+    """The time that a scheduled job had to wait for has come: it stands in line. Since 0.1."""
+
+
+class JobHeld(Event, frozen=True, kw_only=True):
+    """A person took a waiting job out of line; it waits until it is released. Since 0.1."""
+
+
+class JobReleased(Event, frozen=True, kw_only=True):
+    """A person put a held job back at its place. Since 0.1."""
+
+
+class JobMoved(Event, frozen=True, kw_only=True):
+    """A person moved a waiting job within its queue. Since 0.1.
+
+    Among jobs of one tier and priority the smaller `rank` comes first (projections/rank.py).
+    """
+
+    priority: int
+    is_background: bool
+    rank: str
+
+
+class JobEdited(Event, frozen=True, kw_only=True):
+    """A person changed a job that was not running: all of what can be changed, as it is now. Since 0.1.
+
+    The private params stand in the side row of this record, all of them.
+    """
+
+    queue: str
+    model: str
+    params: dict[str, Any]
+    priority: int
+    tags: tuple[str, ...]
+    metadata: dict[str, str]
+    is_background: bool
+    start_deadline_us: int | None = None
+    finish_deadline_us: int | None = None
 
 
 class JobLeased(Event, frozen=True, kw_only=True):
     """A worker took the job; attempt `attempt` (from 1) runs under a lease of `lease_s`. Since 0.1.
 
     With `adopted` the same attempt goes on: its lease had lapsed, nobody else had the job, the worker returned.
+    `predicted_s` are the GPU seconds it was thought to take, which its submitter is charged with; `passed` is the
+    job that stood first and was passed over, because this one's model was loaded. `eta_s` is the first estimate
+    of the seconds from submission to completion that was shown.
     """
 
     attempt: int
@@ -66,6 +119,9 @@ class JobLeased(Event, frozen=True, kw_only=True):
     boot: str
     lease_s: float
     adopted: bool = False
+    predicted_s: float | None = None
+    passed: str | None = None
+    eta_s: float | None = None
 
 
 class JobPhaseEntered(Event, frozen=True, kw_only=True):
@@ -76,11 +132,13 @@ class JobPhaseEntered(Event, frozen=True, kw_only=True):
 
 
 class JobRequeued(Event, frozen=True, kw_only=True):
-    """The attempt ended without a result and the job waits again, at its old place. Since 0.1."""
+    """The attempt ended without a result and the job waits again, at its old place, from `not_before_us` on.
+    Since 0.1."""
 
     attempt: int
     reason: RequeueReason
     detail: str | None = None
+    not_before_us: int | None = None
 
 
 class JobCompleted(Event, frozen=True, kw_only=True):
@@ -114,11 +172,21 @@ class JobCancelled(Event, frozen=True, kw_only=True):
     step: int | None = None  # how far denoising had come
 
 
+class JobExpired(Event, frozen=True, kw_only=True):
+    """The job had not started, or not finished, by its deadline, and is not wanted any more. Since 0.1.
+
+    `attempt` is the one that ran; its worker is told to drop it.
+    """
+
+    deadline: Deadline
+    attempt: int | None = None
+
+
 class JobRetried(Event, frozen=True, kw_only=True):
-    """A person sent a failed or cancelled job back to its queue; it keeps its id and its history. Since 0.1.
+    """A person sent a failed, cancelled or expired job back to its queue; it keeps id and history. Since 0.1.
 
     Repeats what live state had forgotten of the finished job, so that a fold needs no other record:
-    `submitted` is the position of its JobSubmitted, `attempt` the last one it had.
+    `submitted` is the position of its JobSubmitted, `attempt` the last one it had. Its deadlines are over.
     """
 
     queue: str
@@ -128,10 +196,20 @@ class JobRetried(Event, frozen=True, kw_only=True):
     submitter: str
     submitted: int
     attempt: int
+    params: dict[str, Any] = msgspec.field(default_factory=dict)
+    rank: str = ""
+    batch: str | None = None
+    is_background: bool = False
+    described: int | None = None  # position of the JobEdited that says its params, if there is one
 
 
 JobEvent = (
     JobSubmitted
+    | JobBecameDue
+    | JobHeld
+    | JobReleased
+    | JobMoved
+    | JobEdited
     | JobLeased
     | JobPhaseEntered
     | JobRequeued
@@ -139,5 +217,6 @@ JobEvent = (
     | JobFailed
     | JobCancelRequested
     | JobCancelled
+    | JobExpired
     | JobRetried
 )

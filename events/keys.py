@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from typing import Literal
 
+import msgspec
+
 from events.event import Event
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the jobs of a key get. None is no bound."""
+
+    weight: float = 1.0  # share of GPU time in a fair queue, against the other submitters there
+    max_waiting: int | None = None  # jobs, over all queues
+    max_running: int | None = None  # jobs, over all queues: more wait without holding up the line
+    jobs_per_minute: int | None = None
+
 
 Scope = Literal["viewer", "submitter", "operator", "admin", "worker"]
 
@@ -24,4 +36,11 @@ class KeyRevoked(Event, frozen=True, kw_only=True):
     key: str
 
 
-KeyEvent = KeyCreated | KeyRevoked
+class KeyLimited(Event, frozen=True, kw_only=True):
+    """An admin said how much the key may ask for: all of its limits, as they are now. Since 0.1."""
+
+    key: str
+    limits: Limits
+
+
+KeyEvent = KeyCreated | KeyRevoked | KeyLimited

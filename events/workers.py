@@ -41,4 +41,19 @@ class WorkerLost(Event, frozen=True, kw_only=True):
     reason: LossReason
 
 
-WorkerEvent = WorkerRegistered | WorkerLost
+class WorkerQuarantined(Event, frozen=True, kw_only=True):
+    """The worker failed too many different jobs in a row and gets no more until an operator releases it; the jobs
+    are kept. It holds for the name, whatever process has it. Since 0.1."""
+
+    worker: str
+    jobs: tuple[str, ...]  # those it failed, oldest first
+    why: str
+
+
+class WorkerReleased(Event, frozen=True, kw_only=True):
+    """An operator lets a quarantined worker have jobs again. Since 0.1."""
+
+    worker: str
+
+
+WorkerEvent = WorkerRegistered | WorkerLost | WorkerQuarantined | WorkerReleased

@@ -8,7 +8,7 @@ import apsw
 import msgspec
 
 from projections.jobs import JobView, decode_view
-from projections.live import Status
+from projections.live_job import FINISHED, Status
 
 _ONE = "SELECT body FROM jobs WHERE id = ?"
 _LATEST_FINISHED = (
@@ -17,6 +17,17 @@ _LATEST_FINISHED = (
 )
 _LATEST_UNFINISHED = "SELECT body FROM jobs WHERE status = ? ORDER BY submitted DESC LIMIT 1"
 _LATEST = "SELECT body FROM jobs ORDER BY submitted DESC LIMIT 1"
+_FINISHED_BEYOND = (
+    "SELECT finished FROM jobs WHERE queue = ? AND finished IS NOT NULL ORDER BY finished DESC LIMIT 1 OFFSET ?"
+)
+_HAS_FINISHED = "SELECT EXISTS (SELECT 1 FROM jobs WHERE queue = ? AND finished <= ?)"
+_BATCH_COUNTS = "SELECT status, count(*) FROM jobs WHERE batch = ? GROUP BY status"
+_HAS_TAG = "EXISTS (SELECT 1 FROM json_each(CAST(body AS TEXT), '$.tags') WHERE value = ?)"
+_HAS_ERROR = "json_extract(CAST(body AS TEXT), '$.error.kind') = ?"
+_SINCE = (
+    "coalesce(json_extract(CAST(body AS TEXT), '$.finished_at_us'), "
+    "json_extract(CAST(body AS TEXT), '$.created_at_us')) >= ?"
+)
 _COUNTS = "SELECT queue, status, jobs FROM job_counts WHERE jobs > 0"
 
 
@@ -28,6 +39,10 @@ class JobFilter(msgspec.Struct, frozen=True, kw_only=True):
     task: str | None = None
     model: str | None = None
     submitter: str | None = None
+    batch: str | None = None
+    tag: str | None = None
+    error: str | None = None  # kind of the failure
+    since_us: int | None = None  # when it ended, or was submitted if it has not
 
 
 class JobPage(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,7 +63,7 @@ def latest_job(connection: apsw.Connection, status: Status | None) -> JobView | 
     """The newest job: by its end for a finished status, else by its submission."""
     if status is None:
         row = connection.execute(_LATEST).fetchone()
-    elif status in ("completed", "failed", "cancelled"):
+    elif status in FINISHED:
         row = connection.execute(_LATEST_FINISHED, (status,)).fetchone()
     else:
         row = connection.execute(_LATEST_UNFINISHED, (status,)).fetchone()
@@ -61,6 +76,30 @@ def job_counts(connection: apsw.Connection) -> dict[str, dict[str, int]]:
     for queue, status, jobs in connection.execute(_COUNTS):
         counts.setdefault(queue, {})[status] = jobs
     return counts
+
+
+def batch_counts(connection: apsw.Connection, batch: str) -> dict[str, int]:
+    """How many jobs of the batch are in each status; empty for an unknown one."""
+    return dict(connection.execute(_BATCH_COUNTS, (batch,)).fetchall())  # type: ignore[arg-type]
+
+
+def find_ids(connection: apsw.Connection, wanted: JobFilter, limit: int) -> list[str]:
+    """The ids of up to `limit` matching jobs, oldest first."""
+    conditions, values = _conditions(wanted)
+    where = f"WHERE {' AND '.join(conditions)} " if conditions else ""
+    sql = f"SELECT id FROM jobs {where}ORDER BY submitted LIMIT ?"
+    return [row[0] for row in connection.execute(sql, (*values, limit))]
+
+
+def finished_beyond(connection: apsw.Connection, queue: str, newest: int) -> int:
+    """The end position of the newest finished job behind the `newest` ones of the queue; 0 when there is none."""
+    row = connection.execute(_FINISHED_BEYOND, (queue, newest)).fetchone()
+    return row[0] if row else 0
+
+
+def has_finished_through(connection: apsw.Connection, queue: str, through: int) -> bool:
+    """Whether the queue has a job that ended at the position `through` or before."""
+    return bool(connection.execute(_HAS_FINISHED, (queue, through)).fetchone()[0])  # type: ignore[index]
 
 
 def list_jobs(
@@ -104,9 +143,13 @@ def _conditions(wanted: JobFilter) -> tuple[list[str], list[Any]]:
     if wanted.status:
         conditions.append(f"status IN ({', '.join('?' * len(wanted.status))})")
         values += wanted.status
-    for column in ("queue", "task", "model", "submitter"):
+    for column in ("queue", "task", "model", "submitter", "batch"):
         value = getattr(wanted, column)
         if value is not None:
             conditions.append(f"{column} = ?")
+            values.append(value)
+    for sql, value in ((_HAS_TAG, wanted.tag), (_HAS_ERROR, wanted.error), (_SINCE, wanted.since_us)):
+        if value is not None:
+            conditions.append(sql)
             values.append(value)
     return conditions, values

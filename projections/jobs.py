@@ -8,7 +8,7 @@ one never depends on how many jobs there are.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import apsw
@@ -17,28 +17,38 @@ import msgspec
 from events.envelope import Record
 from events.jobs import (
     ArtifactRef,
+    Deadline,
+    JobBecameDue,
     JobCancelled,
     JobCancelRequested,
     JobCompleted,
+    JobEdited,
     JobError,
+    JobExpired,
     JobFailed,
+    JobHeld,
     JobLeased,
+    JobMoved,
     JobPhaseEntered,
+    JobReleased,
     JobRequeued,
     JobRetried,
     JobSubmitted,
 )
-from projections.live import Status
+from events.queues import QueuePruned
+from projections.live_job import Status
 
 CACHE_JOBS = 20_000
 """Unfinished rows kept decoded between batches: about 20 MB, and no read before a write."""
 
 _FETCH = "SELECT body FROM jobs WHERE id = ?"
 _UPSERT = (
-    "INSERT INTO jobs (submitted, id, queue, status, task, model, submitter, finished, body) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (submitted) DO UPDATE SET "
-    "status = excluded.status, finished = excluded.finished, body = excluded.body"
+    "INSERT INTO jobs (submitted, id, queue, status, task, model, submitter, batch, finished, body) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (submitted) DO UPDATE SET queue = excluded.queue, "
+    "model = excluded.model, status = excluded.status, finished = excluded.finished, body = excluded.body"
 )
+_COUNT_PRUNED = "SELECT status, -count(*) FROM jobs WHERE queue = ? AND finished <= ? GROUP BY status"
+_PRUNE = "DELETE FROM jobs WHERE queue = ? AND finished <= ?"
 _COUNT = (
     "INSERT INTO job_counts (queue, status, jobs) VALUES (?, ?, ?) "
     "ON CONFLICT (queue, status) DO UPDATE SET jobs = jobs + excluded.jobs"
@@ -65,7 +75,10 @@ class AttemptView(msgspec.Struct, omit_defaults=True):
 
 
 class JobView(msgspec.Struct, omit_defaults=True):
-    """What a reader is shown of a job. Instants are UTC microseconds; `*_position` are places in the log."""
+    """What a reader is shown of a job. Instants are UTC microseconds; `*_position` are places in the log.
+
+    `expired` tells which deadline a job has missed.
+    """
 
     id: str
     task: str
@@ -88,23 +101,32 @@ class JobView(msgspec.Struct, omit_defaults=True):
     error: JobError | None = None
     artifacts: tuple[ArtifactRef, ...] = ()
     facts: dict[str, Any] = {}
+    metadata: dict[str, str] = {}
+    batch: str | None = None
+    is_background: bool = False
+    not_before_us: int | None = None
+    start_deadline_us: int | None = None
+    finish_deadline_us: int | None = None
+    expired: Deadline | None = None
 
 
 class JobsProjection:
     """Folds job streams into `jobs` and `job_counts`."""
 
     name = "jobs"
-    version = 2
+    version = 3
     schema = """
         CREATE TABLE jobs (
             submitted INTEGER PRIMARY KEY,  -- position of the submission: creation order
             id TEXT NOT NULL,
             queue TEXT NOT NULL, status TEXT NOT NULL, task TEXT NOT NULL, model TEXT NOT NULL,
             submitter TEXT NOT NULL,
+            batch TEXT,
             finished INTEGER,               -- position of the end, NULL while unfinished
             body BLOB NOT NULL              -- JobView as JSON
         );
         CREATE UNIQUE INDEX jobs_id ON jobs (id);
+        CREATE INDEX jobs_ended ON jobs (queue, finished) WHERE finished IS NOT NULL;
         CREATE TABLE job_counts (
             queue TEXT NOT NULL, status TEXT NOT NULL, jobs INTEGER NOT NULL, PRIMARY KEY (queue, status)
         ) WITHOUT ROWID;
@@ -113,6 +135,7 @@ class JobsProjection:
         CREATE INDEX jobs_status ON jobs (status, submitted);
         CREATE INDEX jobs_queue ON jobs (queue, status, submitted);
         CREATE INDEX jobs_finished ON jobs (status, finished) WHERE finished IS NOT NULL;
+        CREATE INDEX jobs_batch ON jobs (batch, status) WHERE batch IS NOT NULL;
     """
 
     def __init__(self) -> None:
@@ -120,8 +143,14 @@ class JobsProjection:
 
     def apply(self, connection: apsw.Connection, records: Sequence[Record]) -> None:
         """Fold the job records among `records`; each touched row is written once."""
+        for part, pruned in _split(records):
+            self._apply_jobs(connection, part)
+            if pruned is not None:
+                _prune(connection, pruned)
+
+    def _apply_jobs(self, connection: apsw.Connection, records: Sequence[Record]) -> None:
         touched: dict[str, JobView] = {}
-        before: dict[str, str | None] = {}  # job id -> its status in the table, None for a new one
+        before: dict[str, tuple[str, str] | None] = {}  # job id -> (queue, status) in the table, None for a new one
         for record in records:
             category, _, job = record.stream.partition("/")
             if category != "job":
@@ -129,7 +158,7 @@ class JobsProjection:
             view = touched.get(job)
             if view is None:
                 view = self._row(connection, job, record)
-                before[job] = view.status if view is not None else None
+                before[job] = (view.queue, view.status) if view is not None else None
             touched[job] = fold_view(view, record)
         connection.executemany(_UPSERT, map(_columns, touched.values()))
         connection.executemany(_COUNT, _count_changes(touched, before))
@@ -179,26 +208,64 @@ def fold_view(view: JobView | None, record: Record) -> JobView:
     return view
 
 
-def _submitted(event: JobSubmitted, record: Record) -> JobView:
+def params_of(record: Record) -> dict[str, Any]:
+    """All params that a submission or an edit says, the private ones included until they are erased."""
+    event = record.event
+    assert isinstance(event, JobSubmitted | JobEdited), f"{event.type} says no params"
     private = msgspec.json.decode(record.private) if record.private else {}
+    return {**event.params, **private}
+
+
+def _submitted(event: JobSubmitted, record: Record) -> JobView:
+    is_early = event.not_before_us is not None and event.not_before_us > record.at_us
     return JobView(
         id=record.subject,
         task=event.task,
         model=event.model,
         queue=event.queue,
-        status="queued",
+        status="held" if event.is_held else "scheduled" if is_early else "queued",
         priority=event.priority,
         submitter=event.submitter,
         tags=event.tags,
-        params={**event.params, **private},
+        params=params_of(record),
         created_at_us=record.at_us,
         submitted_position=record.position,
         position=record.position,
+        metadata=event.metadata,
+        batch=event.batch,
+        is_background=event.is_background,
+        not_before_us=event.not_before_us,
+        start_deadline_us=event.start_deadline_us,
+        finish_deadline_us=event.finish_deadline_us,
     )
 
 
+def _became_due(view: JobView, event: JobBecameDue, record: Record) -> None:
+    view.status, view.not_before_us = "queued", None
+
+
+def _held(view: JobView, event: JobHeld, record: Record) -> None:
+    view.status = "held"
+
+
+def _released(view: JobView, event: JobReleased, record: Record) -> None:
+    is_early = view.not_before_us is not None and view.not_before_us > record.at_us
+    view.status = "scheduled" if is_early else "queued"
+
+
+def _moved(view: JobView, event: JobMoved, record: Record) -> None:
+    view.priority, view.is_background = event.priority, event.is_background
+
+
+def _edited(view: JobView, event: JobEdited, record: Record) -> None:
+    view.queue, view.model, view.priority = event.queue, event.model, event.priority
+    view.params, view.tags, view.metadata = params_of(record), event.tags, event.metadata
+    view.is_background = event.is_background
+    view.start_deadline_us, view.finish_deadline_us = event.start_deadline_us, event.finish_deadline_us
+
+
 def _leased(view: JobView, event: JobLeased, record: Record) -> None:
-    view.status = "running"
+    view.status, view.not_before_us = "running", None
     if event.adopted:
         attempt = view.attempts[-1]
         attempt.ended_at_us = attempt.outcome = attempt.detail = None
@@ -216,7 +283,8 @@ def _entered(view: JobView, event: JobPhaseEntered, record: Record) -> None:
 
 def _requeued(view: JobView, event: JobRequeued, record: Record) -> None:
     _end_attempt(view, record, event.reason, event.detail)
-    view.status, view.phase, view.cancel_requested = "queued", "", False
+    view.status = "queued" if event.not_before_us is None else "scheduled"
+    view.phase, view.cancel_requested, view.not_before_us = "", False, event.not_before_us
 
 
 def _cancel_requested(view: JobView, event: JobCancelRequested, record: Record) -> None:
@@ -237,12 +305,23 @@ def _cancelled(view: JobView, event: JobCancelled, record: Record) -> None:
     _finish(view, record, "cancelled")
 
 
+def _expired(view: JobView, event: JobExpired, record: Record) -> None:
+    _finish(view, record, "expired", f"{event.deadline} deadline")
+    view.expired = event.deadline
+
+
 def _retried(view: JobView, event: JobRetried, record: Record) -> None:
-    view.status, view.error, view.cancel_requested = "queued", None, False
+    view.status, view.error, view.cancel_requested, view.expired = "queued", None, False, None
+    view.not_before_us = view.start_deadline_us = view.finish_deadline_us = None
     view.started_at_us = view.finished_at_us = view.finished_position = None
 
 
 _FOLDS: Mapping[type, Callable[[JobView, Any, Record], None]] = {
+    JobBecameDue: _became_due,
+    JobHeld: _held,
+    JobReleased: _released,
+    JobMoved: _moved,
+    JobEdited: _edited,
     JobLeased: _leased,
     JobPhaseEntered: _entered,
     JobRequeued: _requeued,
@@ -250,6 +329,7 @@ _FOLDS: Mapping[type, Callable[[JobView, Any, Record], None]] = {
     JobCompleted: _completed,
     JobFailed: _failed,
     JobCancelled: _cancelled,
+    JobExpired: _expired,
     JobRetried: _retried,
 }
 """What each event after the submission changes. A table, because a replay looks here a million times."""
@@ -267,19 +347,37 @@ def _end_attempt(view: JobView, record: Record, outcome: str, detail: str | None
     attempt.ended_at_us, attempt.outcome, attempt.detail = record.at_us, outcome, detail
 
 
-def _count_changes(touched: Mapping[str, JobView], before: Mapping[str, str | None]) -> list[tuple[str, str, int]]:
+def _count_changes(
+    touched: Mapping[str, JobView], before: Mapping[str, tuple[str, str] | None]
+) -> list[tuple[str, str, int]]:
     """(queue, status, change) for every count that is another one now."""
     changes: Counter[tuple[str, str]] = Counter()
     for job, view in touched.items():
         changes[view.queue, view.status] += 1
         was = before[job]
         if was is not None:
-            changes[view.queue, was] -= 1
+            changes[was] -= 1
     return [(*key, change) for key, change in changes.items() if change]
+
+
+def _split(records: Sequence[Record]) -> Iterator[tuple[Sequence[Record], QueuePruned | None]]:
+    """Runs of records, each with the pruning that ends it: what it takes away must have been written."""
+    begin = 0
+    for index, record in enumerate(records):
+        if isinstance(record.event, QueuePruned):
+            yield records[begin:index], record.event
+            begin = index + 1
+    yield records[begin:] if begin else records, None
+
+
+def _prune(connection: apsw.Connection, event: QueuePruned) -> None:
+    gone = connection.execute(_COUNT_PRUNED, (event.name, event.through)).fetchall()
+    connection.executemany(_COUNT, [(event.name, status, change) for status, change in gone])
+    connection.execute(_PRUNE, (event.name, event.through))
 
 
 def _columns(view: JobView) -> tuple[Any, ...]:
     return (
         view.submitted_position, view.id, view.queue, view.status, view.task, view.model, view.submitter,
-        view.finished_position, _encoder.encode(view),
+        view.batch, view.finished_position, _encoder.encode(view),
     )  # fmt: skip

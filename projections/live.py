@@ -6,68 +6,55 @@ as msgpack, so a snapshot of it saves folding the whole log at start.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Literal
+from bisect import bisect_left, insort
+from collections.abc import Iterator
 
 import msgspec
 
 from events.envelope import Record
-from events.jobs import (
-    JobCancelled,
-    JobCancelRequested,
-    JobCompleted,
-    JobEvent,
-    JobFailed,
-    JobLeased,
-    JobPhaseEntered,
-    JobRequeued,
-    JobRetried,
-    JobSubmitted,
+from events.jobs import JobCompleted, JobEvent, JobFailed, JobLeased, JobRequeued, JobSubmitted
+from events.keys import KeyCreated, KeyLimited, KeyRevoked, Limits, Scope
+from events.queues import (
+    PauseReason,
+    QueueConfigured,
+    QueueCreated,
+    QueueDrained,
+    QueuePaused,
+    QueuePruned,
+    QueueResumed,
+    Rules,
 )
-from events.keys import KeyCreated, KeyRevoked, Scope
-from events.queues import QueueCreated, QueuePaused, QueueResumed
-from events.workers import WorkerLost, WorkerRegistered
-from projections.queue_order import Place, QueueOrder
+from events.workers import WorkerLost, WorkerQuarantined, WorkerRegistered, WorkerReleased
+from projections.fair_clocks import FairClocks
+from projections.live_job import FINISHED, WAITING, LiveJob, fold_job
+from projections.queue_order import QueueOrder
 
-Status = Literal["queued", "running", "completed", "failed", "cancelled"]
-FINISHED: frozenset[Status] = frozenset({"completed", "failed", "cancelled"})
+NO_LIMITS = Limits()
+TAKES_DOWN = frozenset({"crash", "out-of-memory"})
+"""Kinds of failure that say something about the worker when different jobs meet them in a row."""
 
 IDEMPOTENCY_US = 24 * 3600 * 1_000_000
 """How long a client's Idempotency-Key is remembered."""
 
 
-class LiveJob(msgspec.Struct):
-    """A job as decisions see it. `token` is the fencing token of the newest lease, 0 before the first."""
-
-    id: str
-    queue: str
-    task: str
-    model: str
-    priority: int
-    submitted: int  # position of the submission: first come
-    submitter: str
-    status: Status = "queued"
-    attempt: int = 0  # of the newest lease; attempts are counted from 1
-    token: int = 0
-    worker: str = ""
-    boot: str = ""
-    phase: str = ""
-    cancel_requested: bool = False
-    crashes: int = 0  # attempts that took their process down, since the last retry
-    losses: int = 0  # attempts whose worker vanished, since the last retry
-
-    @property
-    def place(self) -> Place:
-        """Where the job stands in its queue's line."""
-        return (-self.priority, self.submitted, self.id)
-
-
 class LiveQueue(msgspec.Struct):
-    """A queue: its flag and its line."""
+    """A queue: its rules, its line, and who has how much in it."""
 
     name: str
+    rules: Rules = Rules()
     is_paused: bool = False
+    pause_reason: PauseReason | None = None
+    is_drained: bool = False  # closed for new jobs
     order: QueueOrder = msgspec.field(default_factory=QueueOrder)
+    waiting: int = 0  # jobs that are scheduled, held or queued
+    waiting_of: dict[str, int] = {}  # the same by submitter
+    running_of: dict[str, int] = {}
+    clocks: FairClocks = msgspec.field(default_factory=FairClocks)
+    pruned_through: int = 0
+
+    def active(self) -> set[str]:
+        """The submitters with a job that is in line or runs."""
+        return self.order.lanes.keys() | self.running_of.keys()
 
 
 class LiveWorker(msgspec.Struct):
@@ -77,6 +64,9 @@ class LiveWorker(msgspec.Struct):
     boot: str
     models: dict[str, tuple[str, ...]]
     slots: int
+    device: str = ""  # as its driver names it: workers of one device take equally long
+    memory_bytes: int = 0  # 0 where the driver does not tell
+    warm: str = ""  # the model of its newest lease
 
 
 class LiveKey(msgspec.Struct):
@@ -86,6 +76,7 @@ class LiveKey(msgspec.Struct):
     name: str
     scopes: tuple[Scope, ...]
     secret_digest: str
+    limits: Limits = Limits()
 
 
 class Repeat(msgspec.Struct):
@@ -106,6 +97,9 @@ class LiveState(msgspec.Struct):
     workers: dict[str, LiveWorker] = {}
     keys: dict[str, LiveKey] = {}
     repeats: dict[str, Repeat] = {}  # "<submitter>\n<key>" -> first use, oldest first
+    timers: list[tuple[int, str]] = []  # (UTC microseconds, job id): what time alone does next, soonest first
+    failing: dict[str, tuple[str, ...]] = {}  # worker -> the different jobs it has taken down in a row
+    quarantined: dict[str, str] = {}  # worker -> why
 
     def apply(self, record: Record) -> None:
         """Take in the record at `position` + 1."""
@@ -125,22 +119,102 @@ class LiveState(msgspec.Struct):
         """The jobs that run on `worker`."""
         return [self.jobs[job] for job, holder in self.running.items() if holder == worker]
 
+    def limits_of(self, submitter: str) -> Limits:
+        """What the submitter's key allows; no bounds for who needs none."""
+        kind, _, key = submitter.partition("/")
+        return self.keys[key].limits if kind == "key" and key in self.keys else NO_LIMITS
+
+    def waiting_of(self, submitter: str) -> int:
+        """How many jobs of the submitter wait, over all queues."""
+        return sum(queue.waiting_of.get(submitter, 0) for queue in self.queues.values())
+
+    def running_of(self, submitter: str) -> int:
+        """How many jobs of the submitter run, over all queues."""
+        return sum(queue.running_of.get(submitter, 0) for queue in self.queues.values())
+
+    def predicted_s(self, job: LiveJob, worker: LiveWorker) -> float:
+        """The GPU seconds that the job is thought to take on the worker."""
+        return 1.0
+
+    def due(self, at_us: int) -> Iterator[LiveJob]:
+        """The jobs to which time has done something by `at_us`, in that order."""
+        for timer_us, job in self.timers:
+            if timer_us > at_us:
+                return
+            yield self.jobs[job]
+
+    # jobs
+
     def _apply_job(self, record: Record) -> None:
         before = self.jobs.get(record.subject)
-        if before is not None and before.status == "queued":
-            self.queues[before.queue].order.remove(before.place)
+        if before is not None:
+            self._leave(before)
         job = fold_job(before, record)
-        self.running.pop(record.subject, None)
         if job is None or job.status in FINISHED:
             self.jobs.pop(record.subject, None)
-            return
-        self.jobs[job.id] = job
-        if job.status == "queued":
-            self.queues[job.queue].order.add(job.place)
         else:
-            self.running[job.id] = job.worker
+            self.jobs[job.id] = job
+            self._enter(job, before)
+        if before is not None:
+            self._account(before, record)
         if isinstance(record.event, JobSubmitted):
             self._remember(record, record.event)
+
+    def _leave(self, job: LiveJob) -> None:
+        queue = self.queues[job.queue]
+        if job.status in WAITING:
+            queue.waiting -= 1
+            _count(queue.waiting_of, job.submitter, -1)
+        if job.status == "queued":
+            queue.order.remove(job.place, job.submitter, job.model)
+        elif job.status == "running":
+            del self.running[job.id]
+            _count(queue.running_of, job.submitter, -1)
+        timer_us = job.timer_us
+        if timer_us is not None:
+            del self.timers[bisect_left(self.timers, (timer_us, job.id))]
+
+    def _enter(self, job: LiveJob, before: LiveJob | None) -> None:
+        queue = self.queues[job.queue]
+        if job.status in WAITING:
+            queue.waiting += 1
+            _count(queue.waiting_of, job.submitter, 1)
+        if job.status == "queued":
+            if not _was_active(before, job.queue) and job.submitter not in (active := queue.active()):
+                queue.clocks.join(job.submitter, active)
+            queue.order.add(job.place, job.submitter, job.model)
+        elif job.status == "running":
+            self.running[job.id] = job.worker
+            _count(queue.running_of, job.submitter, 1)
+        timer_us = job.timer_us
+        if timer_us is not None:
+            insort(self.timers, (timer_us, job.id))
+
+    def _account(self, before: LiveJob, record: Record) -> None:
+        """Charge GPU time, and note what the worker and the model are like."""
+        event: JobEvent = record.event  # type: ignore[assignment]
+        clocks, weight = self.queues[before.queue].clocks, self.limits_of(before.submitter).weight
+        if before.status == "running" and record.subject not in self.running:
+            taken_s = (record.at_us - before.leased_at_us) / 1e6
+            clocks.charge(before.submitter, taken_s - before.predicted_s, weight)
+        match event:
+            case JobLeased():
+                clocks.charge(before.submitter, event.predicted_s or 0.0, weight)
+                if event.worker in self.workers:
+                    self.workers[event.worker].warm = before.model
+                if event.passed in self.jobs:
+                    self.jobs[event.passed].passed += 1
+            case JobCompleted():
+                self.failing.pop(before.worker, None)
+            case JobRequeued(reason="crash"):
+                self._fails(before)
+            case JobFailed(error=error) if error.kind in TAKES_DOWN:
+                self._fails(before)
+
+    def _fails(self, job: LiveJob) -> None:
+        known = self.failing.get(job.worker, ())
+        if job.id not in known:
+            self.failing[job.worker] = (*known, job.id)
 
     def _remember(self, record: Record, event: JobSubmitted) -> None:
         while self.repeats:
@@ -152,27 +226,51 @@ class LiveState(msgspec.Struct):
             key = repeat_key(event.submitter, event.idempotency_key)
             self.repeats[key] = Repeat(record.subject, event.request_digest or "", record.at_us)
 
+    # the rest
+
     def _apply_queue(self, record: Record) -> None:
         match record.event:
             case QueueCreated(name=name):
                 self.queues[name] = LiveQueue(name)
-            case QueuePaused(name=name):
-                self.queues[name].is_paused = True
+            case QueueConfigured(name=name, rules=rules):
+                self.queues[name].rules = rules
+            case QueuePaused(name=name, reason=reason):
+                self.queues[name].is_paused, self.queues[name].pause_reason = True, reason
+            case QueueDrained(name=name):
+                self.queues[name].is_drained = True
             case QueueResumed(name=name):
-                self.queues[name].is_paused = False
+                queue = self.queues[name]
+                queue.is_paused, queue.pause_reason, queue.is_drained = False, None, False
+            case QueuePruned(name=name, through=through):
+                self.queues[name].pruned_through = through
 
     def _apply_worker(self, record: Record) -> None:
         match record.event:
             case WorkerRegistered() as said:
-                self.workers[said.worker] = LiveWorker(said.worker, said.boot, said.models, said.slots)
+                self.workers[said.worker] = LiveWorker(
+                    said.worker,
+                    said.boot,
+                    said.models,
+                    said.slots,
+                    device=f"{said.device.kind} {said.device.name}",
+                    memory_bytes=said.device.memory_bytes,
+                )
             case WorkerLost(worker=name, boot=boot):
                 if name in self.workers and self.workers[name].boot == boot:
                     del self.workers[name]
+            case WorkerQuarantined(worker=name, why=why):
+                self.quarantined[name] = why
+            case WorkerReleased(worker=name):
+                self.quarantined.pop(name, None)
+                self.failing.pop(name, None)
 
     def _apply_key(self, record: Record) -> None:
         match record.event:
             case KeyCreated() as made:
                 self.keys[made.key] = LiveKey(made.key, made.name, made.scopes, made.secret_digest)
+            case KeyLimited(key=key, limits=limits):
+                if key in self.keys:
+                    self.keys[key].limits = limits
             case KeyRevoked(key=key):
                 self.keys.pop(key, None)
 
@@ -182,63 +280,11 @@ def repeat_key(submitter: str, idempotency_key: str) -> str:
     return f"{submitter}\n{idempotency_key}"
 
 
-def fold_stream(records: Iterable[Record]) -> LiveJob | None:
-    """The job that a whole stream of its records leaves behind; None for an empty stream."""
-    job: LiveJob | None = None
-    for record in records:
-        job = fold_job(job, record)
-    return job
+def _count(counts: dict[str, int], name: str, change: int) -> None:
+    counts[name] = counts.get(name, 0) + change
+    if counts[name] == 0:
+        del counts[name]
 
 
-def fold_job(job: LiveJob | None, record: Record) -> LiveJob | None:
-    """The job after one more of its records. A finished job that is not at hand stays None."""
-    event: JobEvent = record.event  # type: ignore[assignment]
-    if isinstance(event, JobSubmitted | JobRetried):
-        return LiveJob(
-            id=record.subject,
-            queue=event.queue,
-            task=event.task,
-            model=event.model,
-            priority=event.priority,
-            submitter=event.submitter,
-            submitted=event.submitted if isinstance(event, JobRetried) else record.position,
-            attempt=event.attempt if isinstance(event, JobRetried) else 0,
-        )
-    if job is None:
-        return None
-    return msgspec.structs.replace(job, **_changes(job, event, record.position))
-
-
-def _changes(job: LiveJob, event: JobEvent, position: int) -> dict[str, object]:
-    """The fields that an event after the submission changes."""
-    match event:
-        case JobLeased():
-            return {
-                "status": "running",
-                "attempt": event.attempt,
-                "token": position,
-                "worker": event.worker,
-                "boot": event.boot,
-                "phase": job.phase if event.adopted else "",
-                "losses": job.losses - event.adopted,  # the worker had not vanished after all
-                "cancel_requested": False,
-            }
-        case JobPhaseEntered(phase=phase):
-            return {"phase": phase}
-        case JobRequeued(reason=reason):
-            return {
-                "status": "queued",
-                "phase": "",
-                "cancel_requested": False,
-                "crashes": job.crashes + (reason == "crash"),
-                "losses": job.losses + (reason in ("lease-expired", "worker-restarted")),
-            }
-        case JobCancelRequested():
-            return {"cancel_requested": True}
-        case JobCompleted():
-            return {"status": "completed", "phase": ""}
-        case JobFailed():
-            return {"status": "failed", "phase": ""}
-        case JobCancelled():
-            return {"status": "cancelled", "phase": ""}
-    raise AssertionError(f"no fold for {event.type}")
+def _was_active(job: LiveJob | None, queue: str) -> bool:
+    return job is not None and job.queue == queue and job.status in ("queued", "running")

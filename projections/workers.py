@@ -8,7 +8,7 @@ import apsw
 import msgspec
 
 from events.envelope import Record
-from events.workers import Device, WorkerLost, WorkerRegistered
+from events.workers import Device, WorkerLost, WorkerQuarantined, WorkerRegistered, WorkerReleased
 
 _PUT = "INSERT OR REPLACE INTO workers (name, body) VALUES (?, ?)"
 _ONE = "SELECT body FROM workers WHERE name = ?"
@@ -27,6 +27,7 @@ class WorkerView(msgspec.Struct, kw_only=True):
     registered_at_us: int
     lost: str | None = None
     lost_at_us: int | None = None
+    quarantine: str | None = None  # why it gets no jobs
 
 
 _decoder = msgspec.json.Decoder(WorkerView)
@@ -36,7 +37,7 @@ class WorkersProjection:
     """Folds worker streams into `workers`."""
 
     name = "workers"
-    version = 1
+    version = 2
     schema = "CREATE TABLE workers (name TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;"
     indexes = ""
 
@@ -45,12 +46,23 @@ class WorkersProjection:
         for record in records:
             match record.event:
                 case WorkerRegistered() as said:
-                    _put(connection, _registered(said, record.at_us))
+                    before = _find(connection, said.worker)
+                    view = _registered(said, record.at_us)
+                    view.quarantine = before.quarantine if before is not None else None
+                    _put(connection, view)
                 case WorkerLost(worker=name, boot=boot, reason=reason):
                     view = _view(connection, name)
                     if view.boot == boot:
                         view.lost, view.lost_at_us = reason, record.at_us
                         _put(connection, view)
+                case WorkerQuarantined(worker=name, why=why):
+                    view = _view(connection, name)
+                    view.quarantine = why
+                    _put(connection, view)
+                case WorkerReleased(worker=name):
+                    view = _view(connection, name)
+                    view.quarantine = None
+                    _put(connection, view)
 
     def forget(self) -> None:
         """Nothing is cached."""
@@ -61,9 +73,15 @@ def all_workers(connection: apsw.Connection) -> list[WorkerView]:
     return [_decoder.decode(body) for (body,) in connection.execute(_ALL)]
 
 
+def _find(connection: apsw.Connection, name: str) -> WorkerView | None:
+    row = connection.execute(_ONE, (name,)).fetchone()
+    return _decoder.decode(row[0]) if row else None
+
+
 def _view(connection: apsw.Connection, name: str) -> WorkerView:
-    body: bytes = connection.execute(_ONE, (name,)).fetchall()[0][0]  # type: ignore[assignment]
-    return _decoder.decode(body)
+    view = _find(connection, name)
+    assert view is not None, f"worker {name} never registered"
+    return view
 
 
 def _registered(said: WorkerRegistered, at_us: int) -> WorkerView:

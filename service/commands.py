@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from events.jobs import ArtifactRef, JobError
-from events.keys import Scope
+from events.keys import Limits, Scope
+from events.queues import PauseReason, Rules
 from events.workers import Device, LossReason
 
 
@@ -16,7 +17,10 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SubmitJob(Command, frozen=True, kw_only=True):
-    """Put a job in a queue. `job` and `seed` are drawn by the caller; `seed` is used if params have none."""
+    """Put a job in a queue. `job` and `seed` are drawn by the caller; `seed` is used if params have none.
+
+    Instants are UTC microseconds.
+    """
 
     job: str
     submitter: str
@@ -29,15 +33,30 @@ class SubmitJob(Command, frozen=True, kw_only=True):
     tags: tuple[str, ...] = ()
     idempotency_key: str | None = None
     request_digest: str | None = None
+    metadata: dict[str, str] = {}
+    is_background: bool = False
+    is_held: bool = False
+    not_before_us: int | None = None
+    start_deadline_us: int | None = None
+    finish_deadline_us: int | None = None
+
+
+class SubmitBatch(Command, frozen=True, kw_only=True):
+    """Put several jobs in one queue, all of them or none. The idempotency key is that of the first."""
+
+    batch: str
+    jobs: tuple[SubmitJob, ...]
 
 
 class LeaseJob(Command, frozen=True, kw_only=True):
-    """Give a waiting job to a worker that accepted it."""
+    """Give a waiting job to a worker that accepted it. `passed` and `eta_s`: see events.jobs.JobLeased."""
 
     job: str
     worker: str
     boot: str
     lease_s: float
+    passed: str | None = None
+    eta_s: float | None = None
 
 
 class ReportPhase(Command, frozen=True, kw_only=True):
@@ -84,9 +103,61 @@ class CancelJob(Command, frozen=True, kw_only=True):
 
 
 class RetryJob(Command, frozen=True, kw_only=True):
-    """Send a failed or cancelled job back to its queue."""
+    """Send a failed, cancelled or expired job back to its queue."""
 
     job: str
+
+
+class HoldJob(Command, frozen=True, kw_only=True):
+    """Take a waiting job out of line until it is released."""
+
+    job: str
+
+
+class ReleaseJob(Command, frozen=True, kw_only=True):
+    """Put a held job back at its place."""
+
+    job: str
+
+
+class MoveJob(Command, frozen=True, kw_only=True):
+    """Move a job that is in line: to the top or bottom, or right before or after another one."""
+
+    job: str
+    where: Literal["top", "bottom", "before", "after"]
+    other: str | None = None  # for before and after
+
+
+class EditJob(Command, frozen=True, kw_only=True):
+    """Change a job that does not run; one that has ended goes back to its queue. None leaves a field as it is.
+
+    `params` are merged into those the job has; a param of None goes back to its default. `seed` is used when the
+    seed is taken back.
+    """
+
+    job: str
+    seed: int
+    queue: str | None = None
+    model: str | None = None
+    params: dict[str, Any] | None = None
+    priority: int | None = None
+    tags: tuple[str, ...] | None = None
+    metadata: dict[str, str] | None = None
+    is_background: bool | None = None
+
+
+class Sweep(Command, frozen=True, kw_only=True):
+    """Do what time alone has brought by now: jobs become due, deadlines pass. At most `limit` jobs."""
+
+    limit: int
+
+
+class TimeOutAttempt(Command, frozen=True, kw_only=True):
+    """The attempt takes longer than anybody waits for: it is ended, whether its worker answers or not."""
+
+    job: str
+    attempt: int
+    why: str
 
 
 class ExpireLease(Command, frozen=True, kw_only=True):
@@ -102,14 +173,35 @@ class CreateQueue(Command, frozen=True, kw_only=True):
     queue: str
 
 
+class ConfigureQueue(Command, frozen=True, kw_only=True):
+    """Run the queue by these rules; it is made if there is none of that name."""
+
+    queue: str
+    rules: Rules
+
+
 class PauseQueue(Command, frozen=True, kw_only=True):
     """Lease nothing more from the queue; what runs goes on."""
 
     queue: str
+    reason: PauseReason = "operator"
+
+
+class DrainQueue(Command, frozen=True, kw_only=True):
+    """Take no new jobs; those that wait are still run."""
+
+    queue: str
+
+
+class PruneQueue(Command, frozen=True, kw_only=True):
+    """Let the jobs that ended at position `through` or before leave the views."""
+
+    queue: str
+    through: int
 
 
 class ResumeQueue(Command, frozen=True, kw_only=True):
-    """Lease from the queue again."""
+    """Lease from the queue, and take new jobs, again."""
 
     queue: str
 
@@ -143,6 +235,12 @@ class LoseWorker(Command, frozen=True, kw_only=True):
     reason: LossReason
 
 
+class ReleaseWorker(Command, frozen=True, kw_only=True):
+    """Let a quarantined worker have jobs again."""
+
+    worker: str
+
+
 class CreateKey(Command, frozen=True, kw_only=True):
     """Make an API key whose secret has this digest."""
 
@@ -150,6 +248,13 @@ class CreateKey(Command, frozen=True, kw_only=True):
     name: str
     scopes: tuple[Scope, ...]
     secret_digest: str
+
+
+class LimitKey(Command, frozen=True, kw_only=True):
+    """Bound what a key may ask for."""
+
+    key: str
+    limits: Limits
 
 
 class RevokeKey(Command, frozen=True, kw_only=True):

@@ -15,9 +15,9 @@ from typing import Protocol
 import msgspec
 
 from events.envelope import Record
-from events.jobs import JobCancelRequested, JobLeased, JobPhaseEntered
+from events.jobs import JobCancelRequested, JobExpired, JobFailed, JobLeased, JobPhaseEntered, JobRequeued
 from events.workers import Device, LossReason
-from projections.jobs import fold_view
+from projections.jobs import params_of
 from projections.live import LiveWorker
 from service import commands as ask
 from service import protocol as say
@@ -26,7 +26,8 @@ from service.group_commit import Answer
 from service.handle import Handler
 from service.refusals import NotLeasable, Refusal, StaleAttempt
 from service.reports import command_of
-from service.scheduling.pick import pick
+from service.scheduling.pick import Pick, pick
+from service.watchdog import Watchdog
 
 logger = logging.getLogger("safelight.dispatch")
 
@@ -61,7 +62,7 @@ class Offered(msgspec.Struct, frozen=True):
     """An offer that is out."""
 
     session: Session
-    job: str
+    picked: Pick
     lapses_at: float  # monotonic seconds
 
 
@@ -93,6 +94,7 @@ class Dispatcher:
         self._heard_at: dict[str, float] = {}  # worker name -> monotonic seconds
         self._expiring: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._watchdog = Watchdog(handler, monotonic)
         self._previews_wanted = False
         self._audience: Audience | None = None
         self.progress: dict[str, say.Progress] = {}  # job id -> newest progress of its running attempt
@@ -193,6 +195,8 @@ class Dispatcher:
         for offer, offered in list(self._offers.items()):
             if offered.lapses_at <= now:
                 self._withdraw(offered.session, offer, "not accepted in time")
+        for late in self._watchdog.overdue():
+            self._sweep(f"{late.job}/{late.attempt}/time", late)
         state = self._handler.state
         for name, worker in list(state.workers.items()):
             if now - self._heard_at.get(name, self._started_at) > self._lease_s:
@@ -211,18 +215,18 @@ class Dispatcher:
             worker = state.workers.get(session.worker)
             if worker is None or worker.boot != session.boot or session.credit <= 0:
                 continue
-            for job in pick(state, worker, session.credit, self._offered):
-                self._offer(session, job)
+            for picked in pick(state, worker, session.credit, self._offered):
+                self._offer(session, picked)
 
-    def _offer(self, session: Session, job: str) -> None:
+    def _offer(self, session: Session, picked: Pick) -> None:
+        job = picked.job
         live = self._handler.state.jobs[job]
-        (submitted,) = self._handler.log.read(live.submitted - 1, 1)  # views may not show it yet
-        params = fold_view(None, submitted).params
+        (described,) = self._handler.log.read(live.described - 1, 1)  # views may not show it yet
         offer = self._new_id()
         session.credit -= 1
         session.offers[offer] = job
         self._offered[job] = offer
-        self._offers[offer] = Offered(session, job, self._monotonic() + say.OFFER_S)
+        self._offers[offer] = Offered(session, picked, self._monotonic() + say.OFFER_S)
         session.send(
             say.Offer(
                 offer=offer,
@@ -230,16 +234,22 @@ class Dispatcher:
                 job=job,
                 task=live.task,
                 model=live.model,
-                params=params,
+                params=params_of(described),
             )
         )
 
     async def _lease(self, session: Session, offer: str) -> None:
         """Make an accepted offer a lease; the worker computes only once that is durable."""
-        job = session.offers.get(offer)
-        if job is None:
+        job, offered = session.offers.get(offer), self._offers.get(offer)
+        if job is None or offered is None:
             return  # it lapsed, and the worker was told
-        command = ask.LeaseJob(job=job, worker=session.worker, boot=session.boot, lease_s=self._lease_s)
+        command = ask.LeaseJob(
+            job=job,
+            worker=session.worker,
+            boot=session.boot,
+            lease_s=self._lease_s,
+            passed=offered.picked.passed,
+        )
         try:
             records = await self._handler.ask(command, actor=f"worker/{session.worker}", cause=offer)
         except Exception as error:  # refused, or no room in the log: the worker must not compute
@@ -261,8 +271,8 @@ class Dispatcher:
         if offered is None:
             return
         offered.session.offers.pop(offer, None)
-        if self._offered.get(offered.job) == offer:
-            del self._offered[offered.job]
+        if self._offered.get(offered.picked.job) == offer:
+            del self._offered[offered.picked.job]
 
     # reports
 
@@ -297,6 +307,7 @@ class Dispatcher:
         if job is None or (job.attempt, job.token) != (message.attempt, message.token) or job.status != "running":
             session.send(say.Stale(job=message.job, attempt=message.attempt, why="another attempt has the job"))
             return
+        self._watchdog.moved(message)
         self.progress[message.job] = message
         if self._audience is not None:
             self._audience.progress(message.job, job.queue, message)
@@ -315,10 +326,28 @@ class Dispatcher:
             live = self._handler.state.jobs.get(record.subject)
             if live is None or live.status != "running":
                 self.progress.pop(record.subject, None)
+                self._watchdog.ended(record.subject)
+            elif isinstance(record.event, JobLeased | JobPhaseEntered):
+                self._watchdog.moved(record)
+            self._recall(record)
             if isinstance(record.event, JobCancelRequested):
                 self._send_cancel(record.subject)
         if any(not isinstance(record.event, JobPhaseEntered) for record in records):
             self._match()
+
+    def _recall(self, record: Record) -> None:
+        """Tell the worker of an attempt that time has ended: it does not know."""
+        match record.event:
+            case JobExpired(attempt=int() as attempt):
+                why = "its deadline passed"
+            case JobRequeued(reason="timeout", attempt=attempt):
+                why = "it took too long"
+            case JobFailed(attempt=attempt, error=error) if error.kind == "timeout":
+                why = "it took too long"
+            case _:
+                return
+        for session in self._sessions.values():  # which of them had it is forgotten; the others do not mind
+            session.send(say.Stale(job=record.subject, attempt=attempt, why=why))
 
     def _send_cancel(self, job: str) -> None:
         live = self._handler.state.jobs.get(job)

@@ -77,13 +77,83 @@ class IllegalTransition(Refusal):
 
     kind = "illegal-transition"
 
-    def __init__(self, job: str, status: str, action: str, allowed: Sequence[str]) -> None:
+    def __init__(self, job: str, status: str, wanted: str, allowed: Sequence[str]) -> None:
         super().__init__(
-            f"job {job} is {status} and cannot be {action}; only a job that is {' or '.join(allowed)} can"
+            f"job {job} is {status} and cannot become {wanted}; only a job that is {' or '.join(allowed)} can"
         )
         self.job = job
         self.status = status
+        self.wanted = wanted
         self.allowed = list(allowed)
+
+
+class QueueFull(Refusal):
+    """The queue takes no more now: it is at its capacity, or closed for new jobs."""
+
+    kind = "queue-full"
+
+    def __init__(self, queue: str, why: str, retry_after_s: int) -> None:
+        super().__init__(f"queue {queue} takes no more jobs now: {why}; try again in {retry_after_s} s")
+        self.queue = queue
+        self.retry_after_s = retry_after_s
+
+
+class LimitReached(Refusal):
+    """The caller's key may not have more than this."""
+
+    kind = "limit-reached"
+
+    def __init__(self, limit: str, value: int, bound: int, retry_after_s: int) -> None:
+        super().__init__(
+            f"this key may have {bound} {limit} and has {value}; wait until some have ended, or ask for more"
+        )
+        self.limit = limit
+        self.value = value
+        self.bound = bound
+        self.retry_after_s = retry_after_s
+
+
+class CannotMove(Refusal):
+    """The place asked for means nothing in this queue."""
+
+    kind = "cannot-move"
+
+    def __init__(self, job: str, why: str) -> None:
+        super().__init__(f"job {job} cannot be moved there: {why}")
+        self.job = job
+
+
+class CountChanged(Refusal):
+    """A bulk action would meet another number of jobs than the caller was shown."""
+
+    kind = "count-changed"
+
+    def __init__(self, expected: int, count: int) -> None:
+        super().__init__(
+            f"{expected} jobs were expected and {count} match now; look again, then repeat with {count}"
+        )
+        self.expected = expected
+        self.count = count
+
+
+class UnknownWorker(Refusal):
+    """There is no such worker."""
+
+    kind = "unknown-worker"
+
+    def __init__(self, worker: str) -> None:
+        super().__init__(f"worker {worker} is not known; list workers with GET /v1/workers")
+        self.worker = worker
+
+
+class UnknownBatch(Refusal):
+    """There is no such batch, or it is not the caller's to see."""
+
+    kind = "unknown-batch"
+
+    def __init__(self, batch: str) -> None:
+        super().__init__(f"batch {batch} is not known; a submission of several jobs answers with its id")
+        self.batch = batch
 
 
 class StaleAttempt(Refusal):

@@ -76,6 +76,11 @@ class History:
 
     # short ways to say common things
 
+    def wait(self, seconds: float) -> list[Record]:
+        """Let time pass, and do what it has brought."""
+        self.at_us += round(seconds * 1e6)
+        return self.ask(ask.Sweep(limit=1_000))
+
     def with_queue(self, name: str = "default") -> History:
         self.ask(ask.CreateQueue(queue=name))
         return self
@@ -113,8 +118,13 @@ def submission(job: str = "j", **fields: Any) -> ask.SubmitJob:
     return ask.SubmitJob(job=job, **{**defaults, **fields})
 
 
-def register(name: str = "w", boot: str = "b1", held: tuple[ask.HeldAttempt, ...] = ()) -> ask.RegisterWorker:
+def register(
+    name: str = "w",
+    boot: str = "b1",
+    held: tuple[ask.HeldAttempt, ...] = (),
+    models: dict[str, tuple[str, ...]] = PRETEND,
+) -> ask.RegisterWorker:
     """A hello of a worker that can pretend."""
     return ask.RegisterWorker(
-        worker=name, boot=boot, models=PRETEND, device=CPU, slots=1, versions={}, held=held, lease_s=LEASE_S
+        worker=name, boot=boot, models=models, device=CPU, slots=1, versions={}, held=held, lease_s=LEASE_S
     )

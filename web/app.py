@@ -25,10 +25,12 @@ from service.auth import check_key, make_key
 from service.config import Config
 from service.dispatch import Dispatcher
 from service.handle import Handler
+from service.sweeps import Sweeps
 from web import (
     artifacts_api,
     events_api,
     health_api,
+    job_control_api,
     jobs_api,
     keys_api,
     openapi,
@@ -39,6 +41,7 @@ from web import (
 from web.errors import HANDLERS
 from web.gate import Gate, is_loopback
 from web.hub import Hub
+from web.rate_limits import RateLimits
 from web.resources import progress_resource
 
 TICK_S = 0.5
@@ -57,7 +60,7 @@ async def open_app(config: Config) -> AsyncIterator[Gate]:
 
     Raises NeedsKey, or LogBusy when another service has the data folder.
     """
-    handler = Handler(config.data, clock=lambda: time.time_ns() // 1000)
+    handler = Handler(config.data, clock=_now_us)
     try:
         await _first_start(handler, config)
         artifacts = ArtifactStore(config.data / "artifacts")
@@ -76,17 +79,24 @@ async def open_app(config: Config) -> AsyncIterator[Gate]:
         )
         dispatcher.tell(_HubAudience(hub))
         handler.listen(hub.publish)
+        sweeps = Sweeps(handler, clock=_now_us)
         app = Starlette(routes=_routes(), exception_handlers=HANDLERS)
+        app.state.rate_limits = RateLimits()
         app.state.handler, app.state.dispatcher, app.state.hub = handler, dispatcher, hub
         app.state.artifacts = artifacts
-        ticking = asyncio.create_task(_tick(dispatcher))
+        ticking = asyncio.create_task(_tick(dispatcher, sweeps))
         try:
             yield _gated(app, handler, config)
         finally:
             ticking.cancel()
+            await sweeps.close()
             await hub.close()
     finally:
         await handler.close()
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000
 
 
 async def page(request: Request) -> Response:
@@ -101,7 +111,8 @@ def worker_key_file(config: Config) -> Path:
 
 def _routes() -> list[BaseRoute]:
     modules = (
-        jobs_api, queues_api, workers_api, artifacts_api, events_api, keys_api, health_api, openapi, worker_socket,
+        job_control_api, jobs_api, queues_api, workers_api, artifacts_api, events_api, keys_api, health_api,
+        openapi, worker_socket,
     )  # fmt: skip
     routes: list[BaseRoute] = [route for module in modules for route in module.ROUTES]
     return [
@@ -138,11 +149,12 @@ class _HubAudience:
         self._hub.preview(job, queue, preview.step, preview.media_type, preview.width, preview.height, preview.data)
 
 
-async def _tick(dispatcher: Dispatcher) -> None:
+async def _tick(dispatcher: Dispatcher, sweeps: Sweeps) -> None:
     while True:
         await asyncio.sleep(TICK_S)
         try:
             dispatcher.tick()
+            sweeps.tick()
         except Exception:
             logger.exception("a sweep failed; the next one tries again")
 

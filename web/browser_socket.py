@@ -16,7 +16,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from projections.job_queries import JobFilter, list_jobs
 from projections.jobs import JobView
-from projections.live import FINISHED, Status
+from projections.live_job import FINISHED, Status
 from projections.store import ViewStore
 from service.dispatch import Dispatcher
 from service.handle import Handler, ViewsBehind

@@ -6,7 +6,7 @@ from typing import get_args
 
 import click
 
-from projections.live import Status
+from projections.live_job import Status
 from web.client import Client, ClientError
 from web.resources import JobResource
 from web.terminal import client_command, json_option, print_json, print_table, styled

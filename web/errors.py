@@ -25,6 +25,12 @@ STATUS: dict[type[no.Refusal], int] = {
     no.IdempotencyConflict: 409,
     no.FencedBoot: 409,
     no.UnknownKey: 404,
+    no.UnknownWorker: 404,
+    no.UnknownBatch: 404,
+    no.QueueFull: 429,
+    no.LimitReached: 429,
+    no.CannotMove: 409,
+    no.CountChanged: 409,
 }
 """One status for each refusal; every refusal must be here (checked)."""
 
@@ -65,7 +71,9 @@ async def on_problem(request: Request, error: Exception) -> Response:
 async def on_refusal(request: Request, error: Exception) -> Response:
     """Answer a refusal with its status, kind and typed facts."""
     assert isinstance(error, no.Refusal)
-    return problem_response(STATUS[type(error)], error.kind, str(error), **_extra(error))
+    retry_after_s = error.facts().get("retry_after_s")
+    headers = None if retry_after_s is None else {"Retry-After": str(retry_after_s)}
+    return problem_response(STATUS[type(error)], error.kind, str(error), headers, **_extra(error))
 
 
 async def on_log_error(request: Request, error: Exception) -> Response:

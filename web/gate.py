@@ -125,7 +125,9 @@ def needed_scope(scope: Mapping[str, Any]) -> KeyScope | None:
         return "admin"
     if scope["type"] == "websocket" or scope["method"] in SAFE_METHODS:
         return "viewer"
-    return "operator" if path.startswith("/v1/queues") else "submitter"
+    if path.startswith(("/v1/queues", "/v1/workers", "/v1/jobs/bulk")) or path.endswith("/move"):
+        return "operator"
+    return "submitter"
 
 
 def is_loopback(host: str) -> bool:

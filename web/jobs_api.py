@@ -1,23 +1,22 @@
-"""Jobs over HTTP: submit, read, list, cancel, retry, history and result."""
+"""Jobs over HTTP: submit, read, list, history and result."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import re
 import time
-from typing import Any, get_args
+from collections import Counter
+from typing import get_args
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from events.entropy import Entropy
 from events.ids import RANDOM_BYTES, uuid7
-from projections.job_queries import JobFilter, find_job, latest_job, list_jobs
-from projections.jobs import JobView, fold_view
-from projections.live import Status
+from projections.job_queries import JobFilter, batch_counts, latest_job, list_jobs
+from projections.jobs import fold_view
+from projections.live_job import Status
 from service import commands as ask
 from service.decisions.submit import earlier_job
 from service.refusals import UnknownJob
@@ -32,10 +31,14 @@ from web.requests import (
     handler_of,
     integer,
     json_response,
+    rate_limits_of,
+    shown,
     shown_job,
+    view_of,
     views_of,
 )
-from web.resources import EventList, JobList, event_resource
+from web.resources import BatchResource, EventList, JobList, event_resource
+from web.submissions import Caller, Submission, command_of
 
 STATUSES: tuple[str, ...] = get_args(Status)
 MAX_PAGE = 1000
@@ -44,46 +47,33 @@ _CURSOR = re.compile(r"(after|before):(\d{1,16})")
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
 
-class Submission(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The body of POST /v1/jobs; only `params` is needed."""
-
-    params: dict[str, Any]
-    task: str | None = None
-    model: str | None = None
-    queue: str = "default"
-    priority: int = 50
-    tags: tuple[str, ...] = ()
-
-
 async def submit(request: Request) -> Response:
-    """Put a job in a queue: 201, or 200 when the Idempotency-Key repeats an earlier request."""
+    """Put a job or a batch in a queue: 201, or 200 when the Idempotency-Key repeats an earlier request."""
     submission = await body_as(request, Submission)
-    raw = await request.body()
-    job = uuid7(time.time_ns() // 1000, _entropy.take(RANDOM_BYTES))
-    command = ask.SubmitJob(
-        job=job,
-        submitter=caller_of(request).actor,
-        seed=int.from_bytes(_entropy.take(7)) & MAX_SEED,
-        params=submission.params,
-        queue=submission.queue,
-        task=submission.task,
-        model=submission.model,
-        priority=submission.priority,
-        tags=submission.tags,
-        idempotency_key=_idempotency_key(request),
-        request_digest=hashlib.sha256(raw).hexdigest(),
+    caller = Caller(
+        submitter=caller_of(request).actor, idempotency_key=_idempotency_key(request), body=await request.body()
     )
-    records = await _ask(request, command)
+    command = command_of(submission, caller, new_id=_new_id, new_seed=_new_seed)
+    first, jobs = (command.jobs[0], len(command.jobs)) if isinstance(command, ask.SubmitBatch) else (command, 1)
+    rate_limits_of(request).check(caller.submitter, handler_of(request).state.limits_of(caller.submitter), jobs)
+    records = await handler_of(request).ask(command, actor=caller.submitter, cause=cause_of(request))
     if not records:
-        return await _shown(request, earlier_job(handler_of(request).state, command) or job)
-    headers = {"Location": f"/v1/jobs/{job}", "Safelight-Position": str(records[-1].position)}
-    submitted = fold_view(None, records[0])  # the job as submitted: its record says all that the views would
-    return json_response(shown_job(request, submitted), 201, headers)
+        job = earlier_job(handler_of(request).state, first) or first.job
+        return await _earlier(request, job, is_batch=submission.is_batch)
+    headers = {"Safelight-Position": str(records[-1].position)}
+    if isinstance(command, ask.SubmitBatch):
+        headers["Location"] = f"/v1/batches/{command.batch}"
+        submitted = [fold_view(None, record) for record in records if record.category == "job"]
+        counts: dict[str, int] = dict(Counter[str](view.status for view in submitted))
+        return json_response(BatchResource(id=command.batch, jobs=jobs, counts=counts), 201, headers)
+    headers["Location"] = f"/v1/jobs/{command.job}"
+    view = fold_view(None, records[0])  # the job as submitted: its record says all that the views would
+    return json_response(shown_job(request, view), 201, headers)
 
 
 async def show(request: Request) -> Response:
     """One job."""
-    return await _shown(request, request.path_params["job"])
+    return await shown(request, request.path_params["job"])
 
 
 async def latest(request: Request) -> Response:
@@ -110,6 +100,9 @@ async def index(request: Request) -> Response:
         task=query.get("task"),
         model=query.get("model"),
         submitter=query.get("submitter"),
+        batch=query.get("batch"),
+        tag=query.get("tag"),
+        error=query.get("error"),
     )
     order = choice(request, "order", "newest", ("newest", "oldest"))
     limit = integer(request, "limit", 50, 1, MAX_PAGE)
@@ -126,21 +119,6 @@ async def index(request: Request) -> Response:
     )
 
 
-async def cancel(request: Request) -> Response:
-    """End a waiting job (200), or tell the worker of a running one to stop (202 until it has)."""
-    job = request.path_params["job"]
-    await _ask(request, ask.CancelJob(job=job))
-    view = await _view(request, job)
-    return json_response(shown_job(request, view), 202 if view.status == "running" else 200)
-
-
-async def retry(request: Request) -> Response:
-    """Send a failed or cancelled job back to its queue."""
-    job = request.path_params["job"]
-    await _ask(request, ask.RetryJob(job=job))
-    return await _shown(request, job)
-
-
 async def history(request: Request) -> Response:
     """Every event of one job."""
     handler, job = handler_of(request), request.path_params["job"]
@@ -152,7 +130,7 @@ async def history(request: Request) -> Response:
 
 async def result(request: Request) -> Response:
     """The bytes of the job's first artifact."""
-    view = await _view(request, request.path_params["job"])
+    view = await view_of(request, request.path_params["job"])
     if not view.artifacts:
         detail = f"job {view.id} is {view.status} and has no file; only a completed job has one"
         raise Problem(409, "not-finished", detail, job=view.id, job_status=view.status)
@@ -164,26 +142,26 @@ ROUTES = [
     Route("/v1/jobs", index, methods=["GET"]),
     Route("/v1/jobs/latest", latest, methods=["GET"]),
     Route("/v1/jobs/{job}", show, methods=["GET"]),
-    Route("/v1/jobs/{job}/cancel", cancel, methods=["POST"]),
-    Route("/v1/jobs/{job}/retry", retry, methods=["POST"]),
     Route("/v1/jobs/{job}/events", history, methods=["GET"]),
     Route("/v1/jobs/{job}/result", result, methods=["GET"]),
 ]
 
 
-async def _ask(request: Request, command: ask.Command) -> list[Any]:
-    return await handler_of(request).ask(command, actor=caller_of(request).actor, cause=cause_of(request))
+async def _earlier(request: Request, job: str, *, is_batch: bool) -> Response:
+    """What an earlier request with the same key and body made."""
+    view = await view_of(request, job)
+    if not is_batch or view.batch is None:
+        return json_response(shown_job(request, view))
+    counts = batch_counts((await views_of(request)).reader(), view.batch)
+    return json_response(BatchResource(id=view.batch, jobs=sum(counts.values()), counts=counts))
 
 
-async def _view(request: Request, job: str) -> JobView:
-    view = find_job((await views_of(request)).reader(), job)
-    if view is None:
-        raise UnknownJob(job)
-    return view
+def _new_id() -> str:
+    return uuid7(time.time_ns() // 1000, _entropy.take(RANDOM_BYTES))
 
 
-async def _shown(request: Request, job: str) -> Response:
-    return json_response(shown_job(request, await _view(request, job)))
+def _new_seed() -> int:
+    return int.from_bytes(_entropy.take(7)) & MAX_SEED
 
 
 def _idempotency_key(request: Request) -> str | None:

@@ -1,4 +1,4 @@
-"""API keys over HTTP: make, list, revoke. The secret is shown once, in the answer that made it."""
+"""API keys over HTTP: make, list, limit, revoke. The secret is shown once, in the answer that made it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from events.keys import Scope
+from events.keys import Limits, Scope
+from projections.live import LiveKey
 from service import commands as ask
 from service.auth import check_key, make_key
 from web.errors import Problem
@@ -30,6 +31,7 @@ class KeyResource(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     id: str
     name: str
     scopes: tuple[Scope, ...]
+    limits: Limits = Limits()
     key: str | None = None
 
 
@@ -61,7 +63,20 @@ async def create(request: Request) -> Response:
 async def index(request: Request) -> Response:
     """Every key, without its secret."""
     keys = handler_of(request).state.keys.values()
-    return json_response(KeyList(keys=[KeyResource(id=k.id, name=k.name, scopes=k.scopes) for k in keys]))
+    return json_response(KeyList(keys=[key_resource(key) for key in keys]))
+
+
+async def limit(request: Request) -> Response:
+    """Bound what a key may ask for."""
+    limits, handler = await body_as(request, Limits), handler_of(request)
+    command = ask.LimitKey(key=request.path_params["key"], limits=limits)
+    await handler.ask(command, actor=caller_of(request).actor, cause=cause_of(request))
+    return json_response(key_resource(handler.state.keys[command.key]))
+
+
+def key_resource(key: LiveKey) -> KeyResource:
+    """The key as the API shows it, without its secret."""
+    return KeyResource(id=key.id, name=key.name, scopes=key.scopes, limits=key.limits)
 
 
 async def revoke(request: Request) -> Response:
@@ -94,5 +109,6 @@ ROUTES = [
     Route("/v1/session", logout, methods=["DELETE"]),
     Route("/v1/keys", create, methods=["POST"]),
     Route("/v1/keys", index, methods=["GET"]),
+    Route("/v1/keys/{key}/limits", limit, methods=["PUT"]),
     Route("/v1/keys/{key}", revoke, methods=["DELETE"]),
 ]

@@ -15,10 +15,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from web.jobs_api import MAX_PAGE, STATUSES, Submission
+from events.keys import Limits
+from events.queues import Rules
+from web.job_control_api import Bulk, Edit, Move
+from web.jobs_api import MAX_PAGE, STATUSES
 from web.keys_api import KeyList, KeyResource, Login, NewKey
 from web.requests import json_response
 from web.resources import (
+    BatchResource,
+    BulkResource,
     EventList,
     JobList,
     JobResource,
@@ -26,7 +31,9 @@ from web.resources import (
     QueueList,
     QueueResource,
     WorkerList,
+    WorkerResource,
 )
+from web.submissions import Submission
 
 
 class Problem(msgspec.Struct, kw_only=True):
@@ -55,6 +62,9 @@ QUERY: dict[str, dict[str, Any]] = {
     "task": {"schema": {"type": "string"}, "description": "only this task"},
     "model": {"schema": {"type": "string"}, "description": "only this model"},
     "submitter": {"schema": {"type": "string"}, "description": "only of this submitter"},
+    "batch": {"schema": {"type": "string"}, "description": "only of this batch"},
+    "tag": {"schema": {"type": "string"}, "description": "only with this tag"},
+    "error": {"schema": {"type": "string"}, "description": "only failed with this kind of error"},
     "order": {"schema": {"enum": ["newest", "oldest"], "default": "newest"}, "description": "by submission"},
     "limit": {
         "schema": {"type": "integer", "minimum": 1, "maximum": MAX_PAGE},
@@ -67,26 +77,55 @@ QUERY: dict[str, dict[str, Any]] = {
     "token": {"schema": {"type": "integer", "minimum": 1}, "description": "fencing token", "required": True},
 }
 
+FILTERS = ("status", "queue", "task", "model", "submitter", "batch", "tag", "error")
+
 OPERATIONS: dict[tuple[str, str], Operation] = {
     ("POST", "/v1/jobs"): Operation(
-        answer=JobResource, status=201, body=Submission, refusals=(400, 404, 409, 413, 415, 422, 503, 507)
+        answer=JobResource, status=201, body=Submission, refusals=(400, 404, 409, 413, 415, 422, 429, 503, 507)
     ),
     ("GET", "/v1/jobs"): Operation(
         answer=JobList,
-        query=("status", "queue", "task", "model", "submitter", "order", "limit", "cursor"),
+        query=(
+            "status",
+            "queue",
+            "task",
+            "model",
+            "submitter",
+            "batch",
+            "tag",
+            "error",
+            "order",
+            "limit",
+            "cursor",
+        ),
         refusals=(422, 503),
     ),
     ("GET", "/v1/jobs/latest"): Operation(answer=JobResource, query=("status",), refusals=(404, 422, 503)),
     ("GET", "/v1/jobs/{job}"): Operation(answer=JobResource, refusals=(404, 503)),
+    ("POST", "/v1/jobs/bulk"): Operation(answer=BulkResource, body=Bulk, refusals=(400, 409, 415, 422, 503, 507)),
+    ("PATCH", "/v1/jobs/{job}"): Operation(
+        answer=JobResource, body=Edit, refusals=(400, 404, 409, 415, 422, 429, 503, 507)
+    ),
+    ("POST", "/v1/jobs/{job}/hold"): Operation(answer=JobResource, refusals=(404, 409, 503, 507)),
+    ("POST", "/v1/jobs/{job}/release"): Operation(answer=JobResource, refusals=(404, 409, 503, 507)),
+    ("POST", "/v1/jobs/{job}/move"): Operation(
+        answer=JobResource, body=Move, refusals=(400, 404, 409, 415, 422, 503, 507)
+    ),
+    ("GET", "/v1/batches/{batch}"): Operation(answer=BatchResource, refusals=(404, 503)),
+    ("POST", "/v1/batches/{batch}/cancel"): Operation(answer=BatchResource, refusals=(404, 503, 507)),
     ("POST", "/v1/jobs/{job}/cancel"): Operation(answer=JobResource, refusals=(404, 409, 503, 507)),
     ("POST", "/v1/jobs/{job}/retry"): Operation(answer=JobResource, refusals=(404, 409, 503, 507)),
     ("GET", "/v1/jobs/{job}/events"): Operation(answer=EventList, refusals=(404,)),
     ("GET", "/v1/jobs/{job}/result"): Operation(media_type="image/png", refusals=(404, 409, 503)),
     ("GET", "/v1/queues"): Operation(answer=QueueList, refusals=(503,)),
     ("GET", "/v1/queues/{queue}"): Operation(answer=QueueResource, refusals=(404, 503)),
+    ("PUT", "/v1/queues/{queue}"): Operation(answer=QueueResource, body=Rules, refusals=(400, 415, 422, 503, 507)),
+    ("POST", "/v1/queues/{queue}/drain"): Operation(answer=QueueResource, refusals=(404, 503, 507)),
+    ("POST", "/v1/queues/{queue}/prune"): Operation(answer=QueueResource, refusals=(404, 503, 507)),
     ("POST", "/v1/queues/{queue}/pause"): Operation(answer=QueueResource, refusals=(404, 503, 507)),
     ("POST", "/v1/queues/{queue}/resume"): Operation(answer=QueueResource, refusals=(404, 503, 507)),
     ("GET", "/v1/workers"): Operation(answer=WorkerList, refusals=(503,)),
+    ("POST", "/v1/workers/{worker}/release"): Operation(answer=WorkerResource, refusals=(404, 503, 507)),
     ("GET", "/v1/models"): Operation(answer=ModelList),
     ("GET", "/v1/tasks"): Operation(),
     ("GET", "/v1/artifacts/{digest}"): Operation(media_type="image/png", refusals=(404, 503)),
@@ -98,6 +137,9 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         answer=KeyResource, status=201, body=NewKey, refusals=(400, 415, 422, 503, 507)
     ),
     ("GET", "/v1/keys"): Operation(answer=KeyList),
+    ("PUT", "/v1/keys/{key}/limits"): Operation(
+        answer=KeyResource, body=Limits, refusals=(400, 404, 415, 422, 503, 507)
+    ),
     ("DELETE", "/v1/keys/{key}"): Operation(status=204, refusals=(404, 503, 507)),
     ("POST", "/v1/session"): Operation(status=204, body=Login, refusals=(400, 401, 415, 422)),
     ("DELETE", "/v1/session"): Operation(status=204),

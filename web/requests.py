@@ -11,13 +11,16 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from projections.job_queries import find_job
 from projections.jobs import JobView
 from projections.store import ViewStore
 from service.auth import Caller
 from service.dispatch import Dispatcher
 from service.field_errors import explain
 from service.handle import Handler
+from service.refusals import UnknownJob
 from web.errors import Problem
+from web.rate_limits import RateLimits
 from web.resources import JobResource, job_resource
 
 MAX_JSON_BYTES = 1 << 20
@@ -36,6 +39,11 @@ async def views_of(request: Request) -> ViewStore:
     handler = handler_of(request)
     await handler.shown()
     return handler.views
+
+
+def rate_limits_of(request: Request) -> RateLimits:
+    """How fast each key has been submitting."""
+    return request.app.state.rate_limits  # type: ignore[no-any-return]
 
 
 def caller_of(request: Request) -> Caller:
@@ -108,6 +116,19 @@ def choice(request: Request, name: str, default: str, allowed: Sequence[str]) ->
 def json_response(content: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """`content` as JSON."""
     return Response(msgspec.json.encode(content), status, headers=headers, media_type="application/json")
+
+
+async def view_of(request: Request, job: str) -> JobView:
+    """The job as the views show it. Refuses one that is not known."""
+    view = find_job((await views_of(request)).reader(), job)
+    if view is None:
+        raise UnknownJob(job)
+    return view
+
+
+async def shown(request: Request, job: str, status: int = 200) -> Response:
+    """The job as it is now, as an answer."""
+    return json_response(shown_job(request, await view_of(request, job)), status)
 
 
 def shown_job(request: Request, view: JobView) -> JobResource:

@@ -13,13 +13,16 @@ from typing import Any
 import msgspec
 
 from events.envelope import Record
-from events.jobs import ArtifactRef, JobError
+from events.jobs import ArtifactRef, Deadline, JobError
+from events.queues import PauseReason, Rules
 from events.workers import Device
 from projections.jobs import AttemptView, JobView
-from projections.live import LiveState, Status
+from projections.live import LiveState
+from projections.live_job import WAITING, Status
 from projections.queues import QueueView
 from projections.workers import WorkerView
 from service.protocol import Progress
+from service.scheduling.eligible import rank, why_nobody
 from service.tasks.catalog import Model
 
 
@@ -64,7 +67,11 @@ class AttemptResource(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class JobResource(msgspec.Struct, frozen=True, kw_only=True):
-    """A job. `rank` is 1 for the next one out, null unless queued; `position` is its newest place in the log."""
+    """A job. `position` is its newest place in the log.
+
+    `rank` is 1 for the next one out of its line, among the jobs that can run; null unless it is one of them.
+    `blocked` says why no worker can run it now.
+    """
 
     id: str
     task: str
@@ -74,15 +81,23 @@ class JobResource(msgspec.Struct, frozen=True, kw_only=True):
     phase: str | None
     progress: ProgressResource | None
     rank: int | None
+    blocked: str | None
     priority: int
+    background: bool
     submitter: str
     tags: tuple[str, ...]
+    metadata: dict[str, str]
+    batch: str | None
     params: dict[str, Any]
+    not_before: str | None
+    start_deadline: str | None
+    finish_deadline: str | None
     attempts: list[AttemptResource]
     created_at: str
     started_at: str | None
     finished_at: str | None
     cancel_requested: bool
+    expired: Deadline | None
     error: JobError | None
     artifacts: list[ArtifactResource]
     facts: dict[str, Any]
@@ -97,11 +112,32 @@ class JobList(msgspec.Struct, frozen=True, kw_only=True):
     previous_cursor: str | None
 
 
+class BatchResource(msgspec.Struct, frozen=True, kw_only=True):
+    """A batch: how many jobs it has, in all and in each status."""
+
+    id: str
+    jobs: int
+    counts: dict[str, int]
+
+
+class BulkResource(msgspec.Struct, frozen=True, kw_only=True):
+    """What a bulk action met: how many jobs match, how many it was done to (null: it was only asked how many),
+    and how many had moved on, by the kind of refusal."""
+
+    action: str
+    matched: int
+    done: int | None = None
+    refused: dict[str, int] = {}
+
+
 class QueueResource(msgspec.Struct, frozen=True, kw_only=True):
-    """A queue with how many jobs it has in each status."""
+    """A queue with how many jobs it has in each status. A drained one takes no new jobs."""
 
     name: str
+    rules: Rules
     is_paused: bool
+    pause_reason: PauseReason | None
+    is_drained: bool
     counts: dict[str, int]
     created_at: str
 
@@ -113,7 +149,8 @@ class QueueList(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WorkerResource(msgspec.Struct, frozen=True, kw_only=True):
-    """A worker. `running` are the ids of the jobs it has now; `lost` tells why it is gone."""
+    """A worker. `running` are the ids of the jobs it has now; `lost` tells why it is gone,
+    `quarantine` why it gets no jobs."""
 
     name: str
     boot: str
@@ -123,6 +160,7 @@ class WorkerResource(msgspec.Struct, frozen=True, kw_only=True):
     versions: dict[str, str]
     is_connected: bool
     running: list[str]
+    quarantine: str | None
     registered_at: str
     lost: str | None
     lost_at: str | None
@@ -188,7 +226,7 @@ def job_resource(view: JobView, state: LiveState, progress: Mapping[str, Progres
     """The job as the API shows it: its view, its rank in live state, its newest progress."""
     live = state.jobs.get(view.id)
     newest = progress.get(view.id) if view.status == "running" else None
-    is_waiting = live is not None and live.status == "queued" and view.status == "queued"
+    is_waiting = live is not None and live.status == view.status
     return JobResource(
         id=view.id,
         task=view.task,
@@ -197,16 +235,24 @@ def job_resource(view: JobView, state: LiveState, progress: Mapping[str, Progres
         status=view.status,
         phase=view.phase or None,
         progress=progress_resource(newest) if newest else None,
-        rank=state.queues[view.queue].order.rank(live.place) if is_waiting and live else None,
+        rank=rank(state, live) if live is not None and is_waiting else None,
+        blocked=why_nobody(state, live) if live is not None and live.status in WAITING else None,
         priority=view.priority,
+        background=view.is_background,
         submitter=view.submitter,
         tags=view.tags,
+        metadata=view.metadata,
+        batch=view.batch,
         params=view.params,
+        not_before=_maybe(view.not_before_us),
+        start_deadline=_maybe(view.start_deadline_us),
+        finish_deadline=_maybe(view.finish_deadline_us),
         attempts=[_attempt(attempt) for attempt in view.attempts],
         created_at=instant(view.created_at_us),
         started_at=_maybe(view.started_at_us),
         finished_at=_maybe(view.finished_at_us),
         cancel_requested=view.cancel_requested,
+        expired=view.expired,
         error=view.error,
         artifacts=[_artifact(artifact) for artifact in view.artifacts],
         facts=view.facts,
@@ -229,7 +275,13 @@ def progress_resource(progress: Progress) -> ProgressResource:
 def queue_resource(view: QueueView, counts: dict[str, int]) -> QueueResource:
     """The queue as the API shows it."""
     return QueueResource(
-        name=view.name, is_paused=view.is_paused, counts=counts, created_at=instant(view.created_at_us)
+        name=view.name,
+        rules=view.rules,
+        is_paused=view.is_paused,
+        pause_reason=view.pause_reason,
+        is_drained=view.is_drained,
+        counts=counts,
+        created_at=instant(view.created_at_us),
     )
 
 
@@ -244,6 +296,7 @@ def worker_resource(view: WorkerView, state: LiveState, connected: Mapping[str, 
         versions=view.versions,
         is_connected=connected.get(view.name) == view.boot,
         running=[job.id for job in state.attempts_of(view.name)],
+        quarantine=view.quarantine,
         registered_at=instant(view.registered_at_us),
         lost=view.lost,
         lost_at=_maybe(view.lost_at_us),

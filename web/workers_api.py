@@ -1,4 +1,4 @@
-"""Workers, models and tasks over HTTP: who is here and what can be generated."""
+"""Workers, models and tasks over HTTP: who is here and what can be generated; a worker out of quarantine."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from projections.workers import all_workers
+from service import commands as ask
 from service.dispatch import Dispatcher
 from service.handle import Handler
 from service.tasks.catalog import MODELS, TASKS
-from web.requests import handler_of, json_response, views_of
+from web.requests import caller_of, cause_of, handler_of, json_response, views_of
 from web.resources import ModelList, WorkerList, WorkerResource, model_resource, worker_resource
 
 
@@ -27,6 +28,16 @@ async def index(request: Request) -> Response:
     """Every worker."""
     await views_of(request)
     return json_response(WorkerList(workers=workers(handler_of(request), request.app.state.dispatcher)))
+
+
+async def release(request: Request) -> Response:
+    """Let a quarantined worker have jobs again."""
+    name = request.path_params["worker"]
+    command = ask.ReleaseWorker(worker=name)
+    await handler_of(request).ask(command, actor=caller_of(request).actor, cause=cause_of(request))
+    await views_of(request)
+    every = workers(handler_of(request), request.app.state.dispatcher)
+    return json_response(next(worker for worker in every if worker.name == name))
 
 
 async def models(request: Request) -> Response:
@@ -59,6 +70,7 @@ def task_schema(task: str) -> dict[str, Any]:
 
 ROUTES = [
     Route("/v1/workers", index, methods=["GET"]),
+    Route("/v1/workers/{worker}/release", release, methods=["POST"]),
     Route("/v1/models", models, methods=["GET"]),
     Route("/v1/tasks", tasks, methods=["GET"]),
 ]

@@ -7,49 +7,65 @@ from typing import Any
 
 from events.envelope import Draft
 from events.log import Transaction
-from projections.live import LiveJob, LiveState, fold_stream
+from projections.live import LiveState
+from projections.live_job import LiveJob, fold_stream
 from service import commands as ask
-from service.decisions.control import cancel, create_queue, pause_queue, resume_queue, retry
-from service.decisions.keys import create_key, revoke_key
-from service.decisions.lease import expire_lease, lease
-from service.decisions.report import complete_job, confirm_stop, fail_attempt, is_repeat, report_phase
-from service.decisions.submit import submit
-from service.decisions.workers import lose, register
+from service.decisions import control, keys, lease, queues, report, sweep, workers
+from service.decisions.edit import edit
+from service.decisions.submit import submit, submit_batch
 from service.refusals import StaleAttempt
 
 Report = ask.ReportPhase | ask.CompleteJob | ask.FailAttempt | ask.ConfirmStop
 
 _OVER_STATE: dict[type[ask.Command], Callable[[LiveState, Any], list[Draft]]] = {
+    ask.LeaseJob: lease.lease,
+    ask.MoveJob: control.move,
+    ask.CreateQueue: queues.create_queue,
+    ask.ConfigureQueue: queues.configure_queue,
+    ask.PauseQueue: queues.pause_queue,
+    ask.DrainQueue: queues.drain_queue,
+    ask.ResumeQueue: queues.resume_queue,
+    ask.PruneQueue: queues.prune_queue,
+    ask.LoseWorker: workers.lose,
+    ask.ReleaseWorker: workers.release_worker,
+    ask.CreateKey: keys.create_key,
+    ask.RevokeKey: keys.revoke_key,
+    ask.LimitKey: keys.limit_key,
+}
+_IN_TIME: dict[type[ask.Command], Callable[[LiveState, Any, int], list[Draft]]] = {
     ask.SubmitJob: submit,
-    ask.LeaseJob: lease,
-    ask.ExpireLease: expire_lease,
-    ask.CreateQueue: create_queue,
-    ask.PauseQueue: pause_queue,
-    ask.ResumeQueue: resume_queue,
-    ask.RegisterWorker: register,
-    ask.LoseWorker: lose,
-    ask.CreateKey: create_key,
-    ask.RevokeKey: revoke_key,
+    ask.SubmitBatch: submit_batch,
+    ask.ExpireLease: lease.expire_lease,
+    ask.TimeOutAttempt: lease.time_out,
+    ask.Sweep: sweep.sweep,
+    ask.RegisterWorker: workers.register,
 }
 _OVER_JOB: dict[type[ask.Command], Callable[[LiveJob | None, Any], list[Draft]]] = {
-    ask.CancelJob: cancel,
-    ask.RetryJob: retry,
+    ask.CancelJob: control.cancel,
+    ask.HoldJob: control.hold,
+    ask.ReleaseJob: control.release,
 }
-_REPORTS: dict[type[ask.Command], Callable[[LiveState, Any], list[Draft]]] = {
-    ask.ReportPhase: report_phase,
-    ask.CompleteJob: complete_job,
-    ask.FailAttempt: fail_attempt,
-    ask.ConfirmStop: confirm_stop,
+_REPORTS: dict[type[ask.Command], Callable[[LiveState, Any, int], list[Draft]]] = {
+    ask.ReportPhase: report.report_phase,
+    ask.CompleteJob: report.complete_job,
+    ask.FailAttempt: report.fail_attempt,
+    ask.ConfirmStop: report.confirm_stop,
 }
 
 
 def decide(tx: Transaction[LiveState], command: ask.Command) -> list[Draft]:
     """The events that `command` causes, or the refusal it meets."""
     kind = type(command)
+    if kind in _IN_TIME:
+        return _IN_TIME[kind](tx.state, command, tx.at_us)
     if kind in _OVER_STATE:
         return _OVER_STATE[kind](tx.state, command)
     if kind in _OVER_JOB:
         return _OVER_JOB[kind](job_of(tx, command.job), command)  # type: ignore[attr-defined]
+    if isinstance(command, ask.RetryJob):
+        return control.retry(tx.state, job_of(tx, command.job), command)
+    if isinstance(command, ask.EditJob):
+        return edit(tx.state, tx.stream(f"job/{command.job}"), command)
     return _decide_report(tx, command)  # type: ignore[arg-type]
 
 
@@ -61,8 +77,8 @@ def job_of(tx: Transaction[LiveState], job: str) -> LiveJob | None:
 def _decide_report(tx: Transaction[LiveState], command: Report) -> list[Draft]:
     """A report that already took effect is answered like the first time: nothing more to append."""
     try:
-        return _REPORTS[type(command)](tx.state, command)
+        return _REPORTS[type(command)](tx.state, command, tx.at_us)
     except StaleAttempt:
-        if is_repeat(tx.stream(f"job/{command.job}"), command.attempt, command.token):
+        if report.is_repeat(tx.stream(f"job/{command.job}"), command.attempt, command.token):
             return []
         raise

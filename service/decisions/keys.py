@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from events.envelope import Draft
-from events.keys import KeyCreated, KeyRevoked
+from events.keys import KeyCreated, KeyLimited, KeyRevoked
 from projections.live import LiveState
-from service.commands import CreateKey, RevokeKey
-from service.refusals import UnknownKey
+from service.commands import CreateKey, LimitKey, RevokeKey
+from service.refusals import InvalidField, UnknownKey
 
 
 def create_key(state: LiveState, command: CreateKey) -> list[Draft]:
@@ -24,3 +24,19 @@ def revoke_key(state: LiveState, command: RevokeKey) -> list[Draft]:
     if command.key not in state.keys:
         raise UnknownKey(command.key)
     return [Draft(stream=f"key/{command.key}", event=KeyRevoked(key=command.key))]
+
+
+def limit_key(state: LiveState, command: LimitKey) -> list[Draft]:
+    """The key's new limits; nothing when they are its limits already. Refuses a key that is not known."""
+    known = state.keys.get(command.key)
+    if known is None:
+        raise UnknownKey(command.key)
+    if not 0.01 <= command.limits.weight <= 100:
+        raise InvalidField("weight", f"{command.limits.weight} is not accepted: use 0.01 to 100, 1 is usual")
+    for field in ("max_waiting", "max_running", "jobs_per_minute"):
+        value = getattr(command.limits, field)
+        if value is not None and value < 0:
+            raise InvalidField(field, f"{value} is not accepted: use 0 or more, or null for no bound")
+    if known.limits == command.limits:
+        return []
+    return [Draft(stream=f"key/{command.key}", event=KeyLimited(key=command.key, limits=command.limits))]

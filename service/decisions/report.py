@@ -6,12 +6,11 @@ from collections.abc import Sequence
 
 from events.envelope import Draft, Record
 from events.jobs import JobCancelled, JobCompleted, JobFailed, JobLeased, JobPhaseEntered, JobRequeued
-from projections.live import LiveJob, LiveState
+from projections.live import LiveState
+from projections.live_job import LiveJob
 from service.commands import CompleteJob, ConfirmStop, FailAttempt, ReportPhase
+from service.decisions.attempts import again, quarantine
 from service.refusals import StaleAttempt
-
-MAX_CRASHES = 3
-"""Attempts that took their process down: the third ends the job, so a poisonous one cannot loop for ever."""
 
 
 def holding(state: LiveState, job: str, attempt: int, token: int) -> LiveJob:
@@ -35,7 +34,7 @@ def is_repeat(records: Sequence[Record], attempt: int, token: int) -> bool:
     return isinstance(last, JobCompleted | JobFailed | JobCancelled) and last.attempt == attempt
 
 
-def report_phase(state: LiveState, command: ReportPhase) -> list[Draft]:
+def report_phase(state: LiveState, command: ReportPhase, at_us: int) -> list[Draft]:
     """The phase, once: a repeated report of the phase the job is in adds nothing."""
     job = holding(state, command.job, command.attempt, command.token)
     if job.phase == command.phase:
@@ -44,26 +43,30 @@ def report_phase(state: LiveState, command: ReportPhase) -> list[Draft]:
     return [Draft(stream=f"job/{job.id}", event=event)]
 
 
-def complete_job(state: LiveState, command: CompleteJob) -> list[Draft]:
+def complete_job(state: LiveState, command: CompleteJob, at_us: int) -> list[Draft]:
     """The result. It wins over a cancel that was still on its way to the worker."""
     job = holding(state, command.job, command.attempt, command.token)
     event = JobCompleted(attempt=command.attempt, artifacts=command.artifacts, facts=command.facts)
     return [Draft(stream=f"job/{job.id}", event=event)]
 
 
-def fail_attempt(state: LiveState, command: FailAttempt) -> list[Draft]:
-    """The end of the attempt: requeued after a crash while it may still try, else failed; cancelled if asked."""
+def fail_attempt(state: LiveState, command: FailAttempt, at_us: int) -> list[Draft]:
+    """The end of the attempt: requeued while its job may try again, else failed; cancelled if asked.
+
+    With it the quarantine of a worker that takes down one job after another.
+    """
     job = holding(state, command.job, command.attempt, command.token)
-    stream = f"job/{job.id}"
-    if job.cancel_requested:
-        return [Draft(stream=stream, event=JobCancelled(attempt=command.attempt))]
-    if command.error.kind == "crash" and job.crashes + 1 < MAX_CRASHES:
-        event = JobRequeued(attempt=command.attempt, reason="crash", detail=command.error.message)
-        return [Draft(stream=stream, event=event)]
-    return [Draft(stream=stream, event=JobFailed(attempt=command.attempt, error=command.error))]
+    kind = command.error.kind
+    if kind == "crash" or kind == "internal":
+        ended = again(job, kind, command.error, at_us)
+    elif job.cancel_requested:
+        ended = Draft(stream=f"job/{job.id}", event=JobCancelled(attempt=command.attempt))
+    else:
+        ended = Draft(stream=f"job/{job.id}", event=JobFailed(attempt=command.attempt, error=command.error))
+    return [ended, *quarantine(state, job, kind)]
 
 
-def confirm_stop(state: LiveState, command: ConfirmStop) -> list[Draft]:
+def confirm_stop(state: LiveState, command: ConfirmStop, at_us: int) -> list[Draft]:
     """The end of a cancelled attempt; a worker that stopped without being asked hands its job back."""
     job = holding(state, command.job, command.attempt, command.token)
     stream = f"job/{job.id}"

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from events.envelope import Draft
 from events.jobs import JobLeased
-from events.workers import WorkerLost, WorkerRegistered
-from projections.live import LiveJob, LiveState
-from service.commands import HeldAttempt, LoseWorker, RegisterWorker
+from events.workers import WorkerLost, WorkerRegistered, WorkerReleased
+from projections.live import LiveState
+from projections.live_job import LiveJob
+from service.commands import HeldAttempt, LoseWorker, RegisterWorker, ReleaseWorker
 from service.decisions.lease import lost
+from service.refusals import UnknownWorker
 
 
-def register(state: LiveState, command: RegisterWorker) -> list[Draft]:
+def register(state: LiveState, command: RegisterWorker, at_us: int) -> list[Draft]:
     """The hello, and what it means for every attempt of this worker.
 
     An attempt it still holds goes on: as it is, or adopted when its lease had lapsed and nobody else has the
@@ -19,7 +21,7 @@ def register(state: LiveState, command: RegisterWorker) -> list[Draft]:
     drafts = [_registration(state, command)] if _is_news(state, command) else []
     held = {attempt.job: attempt for attempt in command.held}
     drafts += [
-        lost(job, "worker-restarted")
+        lost(job, "worker-restarted", at_us)
         for job in state.attempts_of(command.worker)
         if not keeps(job, held.get(job.id))
     ]
@@ -52,6 +54,16 @@ def lose(state: LiveState, command: LoseWorker) -> list[Draft]:
         return []
     event = WorkerLost(worker=command.worker, boot=command.boot, reason=command.reason)
     return [Draft(stream=f"worker/{command.worker}", event=event)]
+
+
+def release_worker(state: LiveState, command: ReleaseWorker) -> list[Draft]:
+    """The end of a worker's quarantine; nothing when it is in none. Refuses a worker that is not known."""
+    name = command.worker
+    if name in state.quarantined:
+        return [Draft(stream=f"worker/{name}", event=WorkerReleased(worker=name))]
+    if name not in state.workers:
+        raise UnknownWorker(name)
+    return []
 
 
 def _is_news(state: LiveState, command: RegisterWorker) -> bool:

@@ -37,6 +37,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     sizes: tuple[tuple[int, int], ...] = ()  # (width, height) px that the model can deliver; () for any
     enlarge: int = 1
+    memory_bytes: int = 0  # of the device, for weights and work; 0 where it is not known
 
 
 MODELS: Mapping[str, Model] = {

@@ -20,6 +20,7 @@ class Params(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     TASK: ClassVar[str]
     PRIVATE: ClassVar[frozenset[str]] = frozenset()
     PHASES: ClassVar[tuple[str, ...]] = ()
+    RUN_TIMEOUT_S: ClassVar[float] = 3600.0  # an attempt that runs longer is ended
 
 
 def split_private(params: Params) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -43,7 +43,7 @@ def _end(history: History, job: str, ending: str) -> None:
         history.ask(ask.CancelJob(job=job))
     elif ending != "queued":
         held = history.lease(job)
-        error = JobError(kind="internal", message="m")
+        error = JobError(kind="out-of-memory", message="m")
         done = ask.CompleteJob(artifacts=(), facts={}, **held.words())
         history.ask(done if ending == "completed" else ask.FailAttempt(error=error, **held.words()))
 

@@ -6,8 +6,10 @@ import sqlite3
 from pathlib import Path
 
 import apsw
+import msgspec
 import pytest
 
+from events.queues import QueuePaused
 from projections.job_queries import find_job
 from projections.jobs import JobsProjection
 from projections.store import Snapshot, ViewStore, all_projections, read_snapshot
@@ -89,9 +91,10 @@ def test_a_batch_that_fails_leaves_no_trace(tmp_path: Path, history: History) ->
     before = views.reader().execute("SELECT * FROM jobs ORDER BY id").fetchall()
     history.submit("next")
     broken = history.read(views.position, 10)
-    (broken_twice,) = broken
-    with pytest.raises(apsw.ConstraintError):
-        views.apply(history, [broken_twice, history.records[0]])  # type: ignore[arg-type]
+    (good,) = broken
+    bad = msgspec.structs.replace(good, stream="queue/nowhere", event=QueuePaused(name="nowhere"))
+    with pytest.raises(AssertionError, match="queue-paused cannot begin a queue"):
+        views.apply(history, [good, bad])  # type: ignore[arg-type]
     assert views.reader().execute("SELECT * FROM jobs ORDER BY id").fetchall() == before
     views.apply(history, broken)  # type: ignore[arg-type]
     assert find_job(views.reader(), "next") is not None

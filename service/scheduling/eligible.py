@@ -1,0 +1,68 @@
+"""Which workers can run a job, and why none can: the reason that a waiting job shows."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+
+from projections.live import LiveQueue, LiveState, LiveWorker
+from projections.live_job import LiveJob
+from projections.queue_order import Place
+from service.tasks.catalog import MODELS
+
+
+def can_run(worker: LiveWorker, job: LiveJob) -> bool:
+    """Whether the worker said it has the job's model for the job's task, and its device has the memory for it."""
+    return job.model in worker.models.get(job.task, ()) and _has_memory(worker, job.model)
+
+
+def why_nobody(state: LiveState, job: LiveJob) -> str | None:
+    """Why no worker can run the job now, for people; None when one can, be it busy."""
+    if any(can_run(worker, job) and name not in state.quarantined for name, worker in state.workers.items()):
+        return None
+    if not state.workers:
+        return "no worker is connected; start one with `safelight worker`"
+    if any(can_run(worker, job) for worker in state.workers.values()):
+        return "every worker that has it is quarantined; look at them, then release one"
+    of_task = [worker for worker in state.workers.values() if worker.models.get(job.task)]
+    if not of_task:
+        return f"no worker can run task {job.task}; start one that can"
+    with_model = [worker for worker in of_task if job.model in worker.models[job.task]]
+    if not with_model:
+        return f"no worker has model {job.model}; install it on one, or edit the job to use another"
+    most = max(worker.memory_bytes for worker in with_model)
+    return (
+        f"model {job.model} needs {MODELS[job.model].memory_bytes / 2**30:.1f} GiB of device memory and the "
+        f"largest worker that has it has {most / 2**30:.1f}; use a smaller model or a larger device"
+    )
+
+
+def rank(state: LiveState, job: LiveJob) -> int | None:
+    """1 for the job that is next out of its queue's line, counting only those that a worker can run now.
+
+    In a fair queue it is the place among the submitter's own jobs: whose turn comes first follows from GPU time.
+    None for a job that is not in line, or that nobody can run.
+    """
+    if job.status != "queued" or why_nobody(state, job) is not None:
+        return None
+    queue, place = state.queues[job.queue], job.place
+    if queue.rules.policy == "fair":
+        return 1 + sum(bisect_left(lane, place) for lane in queue.order.lanes[job.submitter].values())
+    blocked = _blocked_lanes(state, queue)
+    return 1 + queue.order.index(place) - sum(bisect_left(lane, place) for lane in blocked)
+
+
+def _blocked_lanes(state: LiveState, queue: LiveQueue) -> list[list[Place]]:
+    is_open: dict[str, bool] = {}
+    found = []
+    for _, model, lane in queue.order.each_lane():
+        if model not in is_open:
+            is_open[model] = why_nobody(state, state.jobs[lane[0][4]]) is None
+        if not is_open[model]:
+            found.append(lane)
+    return found
+
+
+def _has_memory(worker: LiveWorker, model: str) -> bool:
+    """A device that does not tell its memory, and a model of unknown need, are given the chance."""
+    needed = MODELS[model].memory_bytes if model in MODELS else 0
+    return worker.memory_bytes == 0 or worker.memory_bytes >= needed
