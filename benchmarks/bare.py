@@ -14,9 +14,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from events.queues import Rules
 from web import serve
-from web.jobs_api import Submission
 from web.resources import JobResource, QueueList, QueueResource, instant
+from web.submissions import Submission
 
 SUBMISSION = msgspec.json.encode(
     {
@@ -43,15 +44,24 @@ def answer(submission: Submission) -> JobResource:
         phase=None,
         progress=None,
         rank=1,
+        eta=None,
+        blocked=None,
         priority=submission.priority,
+        background=submission.background,
         submitter="local",
         tags=submission.tags,
+        metadata=submission.metadata,
+        batch=None,
+        not_before=None,
+        start_deadline=None,
+        finish_deadline=None,
         params={**submission.params, "guidance": 4.0, "width": 512, "height": 512, "negative_prompt": ""},
         attempts=[],
         created_at=now,
         started_at=None,
         finished_at=None,
         cancel_requested=False,
+        expired=None,
         error=None,
         artifacts=[],
         facts={},
@@ -74,7 +84,15 @@ async def latest(request: Request) -> Response:
 
 async def queues(request: Request) -> Response:
     """Encode a queue."""
-    queue = QueueResource(name="default", is_paused=False, counts={"completed": 9}, created_at=instant(0))
+    queue = QueueResource(
+        name="default",
+        rules=Rules(),
+        is_paused=False,
+        pause_reason=None,
+        is_drained=False,
+        counts={"completed": 9},
+        created_at=instant(0),
+    )
     return Response(msgspec.json.encode(QueueList(queues=[queue])), media_type="application/json")
 
 

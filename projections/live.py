@@ -25,6 +25,8 @@ from events.queues import (
     Rules,
 )
 from events.workers import WorkerLost, WorkerQuarantined, WorkerRegistered, WorkerReleased
+from projections.accuracy import Accuracy
+from projections.costs import Costs, spent_of
 from projections.fair_clocks import FairClocks
 from projections.live_job import FINISHED, WAITING, LiveJob, fold_job
 from projections.queue_order import QueueOrder
@@ -100,6 +102,8 @@ class LiveState(msgspec.Struct):
     timers: list[tuple[int, str]] = []  # (UTC microseconds, job id): what time alone does next, soonest first
     failing: dict[str, tuple[str, ...]] = {}  # worker -> the different jobs it has taken down in a row
     quarantined: dict[str, str] = {}  # worker -> why
+    costs: Costs = msgspec.field(default_factory=Costs)
+    accuracy: Accuracy = msgspec.field(default_factory=Accuracy)
 
     def apply(self, record: Record) -> None:
         """Take in the record at `position` + 1."""
@@ -133,8 +137,9 @@ class LiveState(msgspec.Struct):
         return sum(queue.running_of.get(submitter, 0) for queue in self.queues.values())
 
     def predicted_s(self, job: LiveJob, worker: LiveWorker) -> float:
-        """The GPU seconds that the job is thought to take on the worker."""
-        return 1.0
+        """The GPU seconds that the job is thought to take on the worker, with loading if its model is not there."""
+        told = self.costs.predict(job.model, worker.device, job.work)
+        return told.run_s if worker.warm == job.model else told.run_s + told.load_s
 
     def due(self, at_us: int) -> Iterator[LiveJob]:
         """The jobs to which time has done something by `at_us`, in that order."""
@@ -159,6 +164,7 @@ class LiveState(msgspec.Struct):
             self._account(before, record)
         if isinstance(record.event, JobSubmitted):
             self._remember(record, record.event)
+            self._arrives(self.jobs[record.subject], record.at_us)
 
     def _leave(self, job: LiveJob) -> None:
         queue = self.queues[job.queue]
@@ -206,10 +212,25 @@ class LiveState(msgspec.Struct):
                     self.jobs[event.passed].passed += 1
             case JobCompleted():
                 self.failing.pop(before.worker, None)
+                self._learn(before, event, record.at_us)
             case JobRequeued(reason="crash"):
                 self._fails(before)
             case JobFailed(error=error) if error.kind in TAKES_DOWN:
                 self._fails(before)
+
+    def _learn(self, job: LiveJob, event: JobCompleted, at_us: int) -> None:
+        """What jobs like this take, and how good the first estimate was."""
+        spent, worker = spent_of(event.facts), self.workers.get(job.worker)
+        if spent is not None and worker is not None:
+            self.costs.learn(job.model, worker.device, job.work, spent)
+        if job.eta_s is not None and job.eta_s > 0:
+            self.accuracy.learn(job.tier, job.eta_s, (at_us - job.submitted_at_us) / 1e6)
+
+    def _arrives(self, job: LiveJob, at_us: int) -> None:
+        worker = next((w for w in self.workers.values() if job.model in w.models.get(job.task, ())), None)
+        if worker is not None:
+            told = self.costs.predict(job.model, worker.device, job.work)
+            self.accuracy.arrived(job.tier, told.run_s, at_us)
 
     def _fails(self, job: LiveJob) -> None:
         known = self.failing.get(job.worker, ())

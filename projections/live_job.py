@@ -26,6 +26,7 @@ from events.jobs import (
     JobRetried,
     JobSubmitted,
 )
+from projections.costs import Work, work_of
 from projections.queue_order import Place
 from projections.rank import first_rank
 
@@ -59,6 +60,7 @@ class LiveJob(msgspec.Struct):
     described: int  # position of the record that says its params: the submission, or the newest edit
     submitter: str
     rank: str
+    work: Work
     status: Status = "queued"
     is_background: bool = False
     batch: str | None = None
@@ -82,6 +84,11 @@ class LiveJob(msgspec.Struct):
     def place(self) -> Place:
         """Where the job stands in its queue's line."""
         return (self.is_background, -self.priority, self.rank, self.submitted, self.id)
+
+    @property
+    def tier(self) -> int:
+        """The class of priority that predictions are kept by: 0 for background, then below, at and above 50."""
+        return 0 if self.is_background else 1 + (self.priority >= 50) + (self.priority > 50)
 
     @property
     def timer_us(self) -> int | None:
@@ -127,6 +134,7 @@ def _submitted(event: JobSubmitted, record: Record) -> LiveJob:
         described=record.position,
         submitter=event.submitter,
         rank=first_rank(record.position),
+        work=work_of(event.params),
         status="held" if event.is_held else _in_time(event.not_before_us, record.at_us),
         is_background=event.is_background,
         batch=event.batch,
@@ -149,6 +157,7 @@ def _retried(event: JobRetried, record: Record) -> LiveJob:
         described=event.described or event.submitted,
         submitter=event.submitter,
         rank=event.rank or first_rank(event.submitted),
+        work=work_of(event.params),
         is_background=event.is_background,
         batch=event.batch,
         attempt=event.attempt,
@@ -177,6 +186,7 @@ def _changes(job: LiveJob, event: JobEvent, record: Record) -> dict[str, object]
                 "queue": event.queue,
                 "model": event.model,
                 "params": event.params,
+                "work": work_of(event.params),
                 "priority": event.priority,
                 "is_background": event.is_background,
                 "start_deadline_us": event.start_deadline_us,

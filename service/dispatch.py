@@ -78,8 +78,10 @@ class Dispatcher:
         is_stored: Callable[[str], bool],
         lease_s: float = say.LEASE_S,
         beat_s: float = say.BEAT_S,
+        first_eta_s: Callable[[str], float | None] = lambda job: None,
     ) -> None:
-        """`is_stored` tells whether the artifact of a digest is in the store. `lease_s` is how long a silent worker
+        """`is_stored` tells whether the artifact of a digest is in the store, `first_eta_s` the first estimate of a
+        job from its submission to its end. `lease_s` is how long a silent worker
         keeps its jobs, `beat_s` how often it must be heard."""
         self._handler = handler
         self._monotonic = monotonic
@@ -87,6 +89,7 @@ class Dispatcher:
         self._is_stored = is_stored
         self._lease_s = lease_s
         self._beat_s = beat_s
+        self._first_eta_s = first_eta_s
         self._sessions: dict[str, Session] = {}  # worker name -> its session
         self._offers: dict[str, Offered] = {}  # offer id -> offer
         self._offered: dict[str, str] = {}  # job id -> offer id
@@ -249,6 +252,7 @@ class Dispatcher:
             boot=session.boot,
             lease_s=self._lease_s,
             passed=offered.picked.passed,
+            eta_s=self._first_eta_s(job),
         )
         try:
             records = await self._handler.ask(command, actor=f"worker/{session.worker}", cause=offer)

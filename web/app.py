@@ -25,6 +25,7 @@ from service.auth import check_key, make_key
 from service.config import Config
 from service.dispatch import Dispatcher
 from service.handle import Handler
+from service.planner import Planner
 from service.sweeps import Sweeps
 from web import (
     artifacts_api,
@@ -42,7 +43,7 @@ from web.errors import HANDLERS
 from web.gate import Gate, is_loopback
 from web.hub import Hub
 from web.rate_limits import RateLimits
-from web.resources import progress_resource
+from web.resources import eta_resource, progress_resource
 
 TICK_S = 0.5
 STATIC = Path(__file__).parent / "static"
@@ -71,6 +72,7 @@ async def open_app(config: Config) -> AsyncIterator[Gate]:
             is_stored=lambda digest: artifacts.path(digest) is not None,
             lease_s=config.lease_s,
             beat_s=config.beat_s,
+            first_eta_s=lambda job: planner.first_s(job),
         )
         hub = Hub(
             handler.log,
@@ -78,13 +80,21 @@ async def open_app(config: Config) -> AsyncIterator[Gate]:
             queue_of=lambda job: _queue_of(handler, job),
         )
         dispatcher.tell(_HubAudience(hub))
+        planner = Planner(
+            handler,
+            monotonic=time.monotonic,
+            clock=_now_us,
+            progress=dispatcher.progress,
+            connected=lambda: dispatcher.connected,
+            tell=lambda job, queue, eta, at_us: hub.eta(job, queue, eta_resource(eta, at_us)),
+        )
         handler.listen(hub.publish)
         sweeps = Sweeps(handler, clock=_now_us)
         app = Starlette(routes=_routes(), exception_handlers=HANDLERS)
-        app.state.rate_limits = RateLimits()
+        app.state.rate_limits, app.state.planner = RateLimits(), planner
         app.state.handler, app.state.dispatcher, app.state.hub = handler, dispatcher, hub
         app.state.artifacts = artifacts
-        ticking = asyncio.create_task(_tick(dispatcher, sweeps))
+        ticking = asyncio.create_task(_tick(dispatcher, sweeps, planner))
         try:
             yield _gated(app, handler, config)
         finally:
@@ -149,12 +159,13 @@ class _HubAudience:
         self._hub.preview(job, queue, preview.step, preview.media_type, preview.width, preview.height, preview.data)
 
 
-async def _tick(dispatcher: Dispatcher, sweeps: Sweeps) -> None:
+async def _tick(dispatcher: Dispatcher, sweeps: Sweeps, planner: Planner) -> None:
     while True:
         await asyncio.sleep(TICK_S)
         try:
             dispatcher.tick()
             sweeps.tick()
+            planner.tick()
         except Exception:
             logger.exception("a sweep failed; the next one tries again")
 

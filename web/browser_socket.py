@@ -20,6 +20,7 @@ from projections.live_job import FINISHED, Status
 from projections.store import ViewStore
 from service.dispatch import Dispatcher
 from service.handle import Handler, ViewsBehind
+from service.planner import Planner
 from web.errors import Problem
 from web.hub import Filter, Hub, Subscriber
 from web.queues_api import queues
@@ -102,10 +103,11 @@ async def _greet(websocket: WebSocket, wanted: Filter, after: int | None, most: 
     await handler.shown()
     as_of, views = await asyncio.to_thread(_snapshot, handler.views, wanted)
     dispatcher: Dispatcher = websocket.app.state.dispatcher
+    planner: Planner = websocket.app.state.planner
     rest = {"queues": queues(handler.views), "workers": workers(handler, dispatcher)}
     pages = [views[start : start + SNAPSHOT_PAGE] for start in range(0, len(views), SNAPSHOT_PAGE)] or [[]]
     for number, page in enumerate(pages):
-        jobs = [job_resource(view, handler.state, dispatcher.progress) for view in page]
+        jobs = [job_resource(view, handler.state, dispatcher.progress, planner.eta) for view in page]
         head = {"op": "snapshot", "as_of": as_of, "jobs": jobs, "last": number == len(pages) - 1}
         await _send(websocket, {**head, **(rest if number == 0 else {"queues": [], "workers": []})})
         await asyncio.sleep(0)  # 10,000 waiting jobs take 0.2 s: others have their turn between two pages

@@ -18,7 +18,7 @@ import msgspec
 
 from events.envelope import Record
 from events.log import LogReader
-from web.resources import ProgressResource, event_resource
+from web.resources import EtaResource, ProgressResource, event_resource
 from web.transport import Sink, binary_frame, text_frame
 
 TICK_S = 0.02  # joins what happens meanwhile into one write; the first event after idle goes at once
@@ -82,7 +82,7 @@ class Hub:
         self._ring_size = 0
         self._ring_after = log.head()  # everything above this position that was published is in the ring
         self._pending: list[Encoded] = []
-        self._progress: dict[str, tuple[str, ProgressResource]] = {}
+        self._passing: dict[tuple[str, str], tuple[str, ProgressResource | EtaResource]] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._groups: dict[Filter, set[Subscriber]] = {}
         self._closed = asyncio.Event()
@@ -148,10 +148,11 @@ class Hub:
 
     def progress(self, job: str, queue: str, progress: ProgressResource) -> None:
         """Send how far a job is: the latest wins, at most ten times a second, only to who keeps up."""
-        self._progress[job] = (queue, progress)
-        if "progress" not in self._timers:
-            self._flush_progress()
-            self._later("progress", PROGRESS_S, self._on_progress_tick)
+        self._pass_on("progress", job, queue, progress)
+
+    def eta(self, job: str, queue: str, eta: EtaResource) -> None:
+        """Send when a job is thought to start and end, like progress."""
+        self._pass_on("eta", job, queue, eta)
 
     def preview(
         self, job: str, queue: str, step: int, media_type: str, width: int, height: int, data: bytes
@@ -194,19 +195,25 @@ class Hub:
                 else:
                     subscriber.is_live = False
 
-    def _on_progress_tick(self) -> None:
-        if self._progress:
-            self._flush_progress()
-            self._later("progress", PROGRESS_S, self._on_progress_tick)
+    def _pass_on(self, kind: str, job: str, queue: str, data: ProgressResource | EtaResource) -> None:
+        self._passing[kind, job] = (queue, data)
+        if "passing" not in self._timers:
+            self._flush_passing()
+            self._later("passing", PROGRESS_S, self._on_passing_tick)
 
-    def _flush_progress(self) -> None:
-        latest, self._progress = self._progress, {}
+    def _on_passing_tick(self) -> None:
+        if self._passing:
+            self._flush_passing()
+            self._later("passing", PROGRESS_S, self._on_passing_tick)
+
+    def _flush_passing(self) -> None:
+        latest, self._passing = self._passing, {}
         for wanted, group in self._groups.items():
             if not wanted.progress:
                 continue
             told = [
-                {"op": "eph", "kind": "progress", "job": job, "data": progress}
-                for job, (queue, progress) in latest.items()
+                {"op": "eph", "kind": kind, "job": job, "data": data}
+                for (kind, job), (queue, data) in latest.items()
                 if wanted.job in (None, job) and wanted.queue in (None, queue)
             ]
             if told:

@@ -18,6 +18,7 @@ from service.auth import Caller
 from service.dispatch import Dispatcher
 from service.field_errors import explain
 from service.handle import Handler
+from service.planner import Planner
 from service.refusals import UnknownJob
 from web.errors import Problem
 from web.rate_limits import RateLimits
@@ -134,4 +135,5 @@ async def shown(request: Request, job: str, status: int = 200) -> Response:
 def shown_job(request: Request, view: JobView) -> JobResource:
     """The job as the API shows it now."""
     dispatcher: Dispatcher = request.app.state.dispatcher
-    return job_resource(view, handler_of(request).state, dispatcher.progress)
+    planner: Planner = request.app.state.planner
+    return job_resource(view, handler_of(request).state, dispatcher.progress, planner.eta)

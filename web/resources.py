@@ -5,7 +5,7 @@ The OpenAPI document is generated from these structs (web/openapi.py). Instants 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -18,11 +18,12 @@ from events.queues import PauseReason, Rules
 from events.workers import Device
 from projections.jobs import AttemptView, JobView
 from projections.live import LiveState
-from projections.live_job import WAITING, Status
+from projections.live_job import WAITING, LiveJob, Status
 from projections.queues import QueueView
 from projections.workers import WorkerView
 from service.protocol import Progress
 from service.scheduling.eligible import rank, why_nobody
+from service.scheduling.eta import Blocked, Eta
 from service.tasks.catalog import Model
 
 
@@ -34,6 +35,22 @@ class ProgressResource(msgspec.Struct, frozen=True, kw_only=True):
     steps: int
     percent: float
     message: str = ""
+
+
+class EtaResource(msgspec.Struct, frozen=True, kw_only=True):
+    """When a job is thought to start and to be done; nine in ten are done by `done_p90_at`.
+
+    The instants are null when `blocked` says why there are none: paused, no-worker, or withheld (a cap). The others
+    say what they rest on: jobs that start before it, seconds of loading, whether the model's cost is still a guess.
+    """
+
+    start_at: str | None
+    done_at: str | None
+    done_p90_at: str | None
+    jobs_ahead: int
+    cold_load_s: float
+    is_learning: bool
+    blocked: Blocked | None
 
 
 class ArtifactResource(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,6 +98,7 @@ class JobResource(msgspec.Struct, frozen=True, kw_only=True):
     phase: str | None
     progress: ProgressResource | None
     rank: int | None
+    eta: EtaResource | None
     blocked: str | None
     priority: int
     background: bool
@@ -222,8 +240,13 @@ def _second(at_s: int) -> str:
     return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
-def job_resource(view: JobView, state: LiveState, progress: Mapping[str, Progress]) -> JobResource:
-    """The job as the API shows it: its view, its rank in live state, its newest progress."""
+def job_resource(
+    view: JobView,
+    state: LiveState,
+    progress: Mapping[str, Progress],
+    eta_of: Callable[[LiveJob], tuple[Eta, int] | None],
+) -> JobResource:
+    """The job as the API shows it: its view, its rank in live state, its newest progress and estimate."""
     live = state.jobs.get(view.id)
     newest = progress.get(view.id) if view.status == "running" else None
     is_waiting = live is not None and live.status == view.status
@@ -236,6 +259,7 @@ def job_resource(view: JobView, state: LiveState, progress: Mapping[str, Progres
         phase=view.phase or None,
         progress=progress_resource(newest) if newest else None,
         rank=rank(state, live) if live is not None and is_waiting else None,
+        eta=_estimate(eta_of(live)) if live is not None and is_waiting else None,
         blocked=why_nobody(state, live) if live is not None and live.status in WAITING else None,
         priority=view.priority,
         background=view.is_background,
@@ -269,6 +293,23 @@ def progress_resource(progress: Progress) -> ProgressResource:
         steps=progress.steps,
         percent=round(percent, 1),
         message=progress.message,
+    )
+
+
+def eta_resource(eta: Eta, at_us: int) -> EtaResource:
+    """The estimate as the API and the push show it; its seconds count from `at_us`."""
+    start_at, done_at, done_p90_at = (
+        None if seconds is None else instant(at_us + round(seconds * 1e6))
+        for seconds in (eta.start_s, eta.done_s, eta.done_p90_s)
+    )
+    return EtaResource(
+        start_at=start_at,
+        done_at=done_at,
+        done_p90_at=done_p90_at,
+        jobs_ahead=eta.why.jobs_ahead,
+        cold_load_s=round(eta.why.cold_load_s, 3),
+        is_learning=eta.why.is_learning,
+        blocked=eta.why.blocked,
     )
 
 
@@ -329,6 +370,10 @@ def event_resource(record: Record) -> EventResource:
         data=record.event,
         private=msgspec.Raw(record.private) if record.private is not None else None,
     )
+
+
+def _estimate(known: tuple[Eta, int] | None) -> EtaResource | None:
+    return None if known is None else eta_resource(*known)
 
 
 def _attempt(view: AttemptView) -> AttemptResource:

@@ -64,7 +64,7 @@ def test_a_prompt_becomes_the_picture_it_asks_for_while_it_is_watched(
         for message in messages(socket):
             if isinstance(message, bytes):
                 previews += 1
-            elif message["op"] == "eph":
+            elif message.get("kind") == "progress":
                 steps.append(message["data"]["step"])
             elif message["op"] == "event" and message["stream"] == f"job/{job}":
                 types.append(message["type"])

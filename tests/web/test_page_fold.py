@@ -151,7 +151,7 @@ def resources(records: Sequence[Record]) -> list[Any]:
     """Every job as the API shows it, newest submission first."""
     state, views = folded(records)
     newest_first = sorted(views.values(), key=lambda view: -view.submitted_position)
-    return [as_json(job_resource(view, state, {})) for view in newest_first]
+    return [as_json(job_resource(view, state, {}, lambda job: None)) for view in newest_first]
 
 
 def event_frames(records: Sequence[Record], dice: random.Random) -> list[list[Any]]:
