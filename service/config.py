@@ -23,6 +23,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """Devices to start a worker on, one each; `auto` is every GPU of this machine, else the CPU. () for none."""
     worker_options: tuple[str, ...] = ()
     """Further arguments of those workers."""
+    pause_after_crash: bool = False
     lease_s: float = 30.0
     """How long a silent worker keeps its jobs, seconds."""
     beat_s: float = 5.0

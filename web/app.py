@@ -64,6 +64,7 @@ async def open_app(config: Config) -> AsyncIterator[Gate]:
     handler = Handler(config.data, clock=_now_us)
     try:
         await _first_start(handler, config)
+        await _after_crash(handler, config)
         artifacts = ArtifactStore(config.data / "artifacts")
         dispatcher = Dispatcher(
             handler,
@@ -103,6 +104,7 @@ async def open_app(config: Config) -> AsyncIterator[Gate]:
             await hub.close()
     finally:
         await handler.close()
+    _running_mark(config).unlink(missing_ok=True)  # it came to a good end
 
 
 def _now_us() -> int:
@@ -179,6 +181,20 @@ async def _first_start(handler: Handler, config: Config) -> None:
             f"--host {config.host} lets other machines in, and no key exists; start on 127.0.0.1, "
             "run `safelight keys create NAME --scope admin`, then start again"
         )
+
+
+async def _after_crash(handler: Handler, config: Config) -> None:
+    """Note that the service runs; where it was still running when it last ended, pause its queues if configured."""
+    mark = _running_mark(config)
+    if mark.exists() and config.pause_after_crash:
+        for queue in handler.state.queues:
+            await handler.ask(ask.PauseQueue(queue=queue, reason="crash"), actor="system", cause="start")
+        logger.warning("the service did not come to a good end: its queues are paused until they are resumed")
+    mark.touch()
+
+
+def _running_mark(config: Config) -> Path:
+    return config.data / "running"
 
 
 async def _make_worker_key(handler: Handler, path: Path) -> None:

@@ -54,6 +54,11 @@ GRACE_S = 20  # seconds that open requests have to end
     help="A model id those workers offer (default: all whose weights are here). Repeatable.",
 )  # fmt: skip
 @click.option(
+    "--pause-after-crash/--go-on-after-crash", default=False, show_default=True,
+    envvar="SAFELIGHT_PAUSE_AFTER_CRASH",
+    help="Start with every queue paused when the service was killed or crashed.",
+)  # fmt: skip
+@click.option(
     "--lease", "lease_s", type=click.FloatRange(1, 600), default=30.0, show_default=True,
     help="Seconds a silent worker keeps its jobs.",
 )  # fmt: skip
@@ -65,6 +70,7 @@ def serve(
     worker: bool,
     devices: tuple[str, ...],
     models: tuple[str, ...],
+    pause_after_crash: bool,
     lease_s: float,
 ) -> None:
     """Run the service: log, views, API, push, page, and a worker for each device of this machine."""
@@ -75,6 +81,7 @@ def serve(
         allow_hosts=allow_hosts,
         devices=devices if worker else (),
         worker_options=tuple(word for model in models for word in ("--model", model)),
+        pause_after_crash=pause_after_crash,
         lease_s=lease_s,
         beat_s=min(5.0, lease_s / 6),
     )
