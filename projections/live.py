@@ -28,6 +28,7 @@ from events.keys import KeyCreated, KeyRevoked, Scope
 from events.queues import QueueCreated, QueuePaused, QueueResumed
 from events.workers import WorkerLost, WorkerRegistered
 from projections.queue_order import Place, QueueOrder
+from projections.webhooks import LiveWebhook, fold_webhook
 
 Status = Literal["queued", "running", "completed", "failed", "cancelled"]
 FINISHED: frozenset[Status] = frozenset({"completed", "failed", "cancelled"})
@@ -106,6 +107,7 @@ class LiveState(msgspec.Struct):
     workers: dict[str, LiveWorker] = {}
     keys: dict[str, LiveKey] = {}
     repeats: dict[str, Repeat] = {}  # "<submitter>\n<key>" -> first use, oldest first
+    webhooks: dict[str, LiveWebhook] = {}
 
     def apply(self, record: Record) -> None:
         """Take in the record at `position` + 1."""
@@ -120,6 +122,8 @@ class LiveState(msgspec.Struct):
                 self._apply_worker(record)
             case "key":
                 self._apply_key(record)
+            case "webhook":
+                fold_webhook(self.webhooks, record)
 
     def attempts_of(self, worker: str) -> list[LiveJob]:
         """The jobs that run on `worker`."""

@@ -25,6 +25,10 @@ STATUS: dict[type[no.Refusal], int] = {
     no.IdempotencyConflict: 409,
     no.FencedBoot: 409,
     no.UnknownKey: 404,
+    no.UnknownWebhook: 404,
+    no.UnknownDelivery: 404,
+    no.TooManyWebhooks: 409,
+    no.BuiltInWebhook: 409,
 }
 """One status for each refusal; every refusal must be here (checked)."""
 

@@ -14,6 +14,15 @@ from service.decisions.keys import create_key, revoke_key
 from service.decisions.lease import expire_lease, lease
 from service.decisions.report import complete_job, confirm_stop, fail_attempt, is_repeat, report_phase
 from service.decisions.submit import submit
+from service.decisions.webhooks import (
+    change_webhook,
+    create_webhook,
+    ping_webhook,
+    redeliver_webhook,
+    remove_webhook,
+    rotate_webhook_secret,
+    settle_delivery,
+)
 from service.decisions.workers import lose, register
 from service.refusals import StaleAttempt
 
@@ -30,6 +39,13 @@ _OVER_STATE: dict[type[ask.Command], Callable[[LiveState, Any], list[Draft]]] = 
     ask.LoseWorker: lose,
     ask.CreateKey: create_key,
     ask.RevokeKey: revoke_key,
+    ask.CreateWebhook: create_webhook,
+    ask.ChangeWebhook: change_webhook,
+    ask.RotateWebhookSecret: rotate_webhook_secret,
+    ask.RemoveWebhook: remove_webhook,
+    ask.PingWebhook: ping_webhook,
+    ask.RedeliverWebhook: redeliver_webhook,
+    ask.SettleDelivery: settle_delivery,
 }
 _OVER_JOB: dict[type[ask.Command], Callable[[LiveJob | None, Any], list[Draft]]] = {
     ask.CancelJob: cancel,
