@@ -11,6 +11,8 @@ from events.keys import Limits, Scope
 from events.queues import PauseReason, Rules
 from events.workers import Device, LossReason
 
+DeliveryOutcome = Literal["delivered", "gave-up", "gone"]
+
 
 class Command(msgspec.Struct, frozen=True, kw_only=True):
     """Base of every command."""
@@ -261,3 +263,59 @@ class RevokeKey(Command, frozen=True, kw_only=True):
     """Let a key open nothing any more."""
 
     key: str
+
+
+class CreateWebhook(Command, frozen=True, kw_only=True):
+    """Tell `url` of these event types, of these queues (none: of all), signed with `secret`."""
+
+    webhook: str
+    url: str
+    secret: str
+    events: tuple[str, ...]
+    queues: tuple[str, ...] = ()
+
+
+class ChangeWebhook(Command, frozen=True, kw_only=True):
+    """Give a webhook another address, filter or state; None leaves it as it is."""
+
+    webhook: str
+    url: str | None = None
+    events: tuple[str, ...] | None = None
+    queues: tuple[str, ...] | None = None
+    is_enabled: bool | None = None
+
+
+class RotateWebhookSecret(Command, frozen=True, kw_only=True):
+    """Sign with another secret; the old one signs too for a day."""
+
+    webhook: str
+    secret: str
+
+
+class RemoveWebhook(Command, frozen=True, kw_only=True):
+    """Tell it nothing any more and forget what it was told."""
+
+    webhook: str
+
+
+class PingWebhook(Command, frozen=True, kw_only=True):
+    """Send a test message, once."""
+
+    webhook: str
+
+
+class RedeliverWebhook(Command, frozen=True, kw_only=True):
+    """Send a delivery again."""
+
+    webhook: str
+    delivery: str
+
+
+class SettleDelivery(Command, frozen=True, kw_only=True):
+    """A round of a delivery has ended; `gone` means that the endpoint answered 410."""
+
+    webhook: str
+    delivery: str
+    round: int
+    attempts: int
+    outcome: DeliveryOutcome

@@ -62,6 +62,9 @@ class History:
     def stream(self, name: str) -> list[Record]:
         return [r for r in self.records if r.stream == name]
 
+    def read_stream(self, name: str) -> list[Record]:
+        return [_stored(record) for record in self.stream(name)]
+
     def head(self) -> int:
         return len(self.records)
 

@@ -208,7 +208,7 @@ class ModelList(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EventResource(msgspec.Struct, frozen=True, kw_only=True):
-    """One record of the log. `private` is null when there was none or it was erased."""
+    """One record of the log. `private` is null when there was none, it was erased, or is a secret of a webhook."""
 
     position: int
     at: str
@@ -368,7 +368,7 @@ def event_resource(record: Record) -> EventResource:
         actor=record.actor,
         cause=record.cause,
         data=record.event,
-        private=msgspec.Raw(record.private) if record.private is not None else None,
+        private=msgspec.Raw(record.private) if record.private is not None and record.category == "job" else None,
     )
 
 
