@@ -16,7 +16,7 @@ from events.jobs import JobEvent
 KINDS: tuple[str, ...] = tuple(str(kind.__struct_config__.tag) for kind in JobEvent.__args__)
 """The event types that a webhook can ask for."""
 
-ENDS = ("job-completed", "job-failed", "job-cancelled")
+ENDS = ("job-completed", "job-failed", "job-cancelled", "job-expired")
 """How a job ends: what a webhook is told unless it asks for something else, and all that a callback is told."""
 
 CALLBACK = "callback"
@@ -31,6 +31,15 @@ class WebhookSecrets(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
 
     url: str | None = None
     secret: str | None = None  # whsec_ and 32 bytes in base64
+
+
+class CallbackAsked(Event, frozen=True, kw_only=True):
+    """Who submitted a job or a batch wants `origin` told how it ends; the address is private. Since 0.2.
+
+    Stream: `callback/<job or batch id>`.
+    """
+
+    origin: str  # scheme, host and port
 
 
 class WebhookCreated(Event, frozen=True, kw_only=True):
@@ -108,7 +117,8 @@ class WebhookGaveUp(Event, frozen=True, kw_only=True):
 
 
 WebhookEvent = (
-    WebhookCreated
+    CallbackAsked
+    | WebhookCreated
     | WebhookChanged
     | WebhookSecretRotated
     | WebhookDisabled

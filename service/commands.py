@@ -41,6 +41,7 @@ class SubmitJob(Command, frozen=True, kw_only=True):
     not_before_us: int | None = None
     start_deadline_us: int | None = None
     finish_deadline_us: int | None = None
+    callback: str | None = None  # URL, checked by the caller
 
 
 class SubmitBatch(Command, frozen=True, kw_only=True):
@@ -48,6 +49,7 @@ class SubmitBatch(Command, frozen=True, kw_only=True):
 
     batch: str
     jobs: tuple[SubmitJob, ...]
+    callback: str | None = None  # URL, checked by the caller
 
 
 class LeaseJob(Command, frozen=True, kw_only=True):

@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
@@ -21,7 +22,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from events.jobs import JobSubmitted
-from events.webhooks import CALLBACK
+from events.webhooks import CALLBACK, WebhookSecrets
 from service import commands as ask
 from service import protocol as say
 from service.artifacts import ArtifactStore
@@ -162,8 +163,17 @@ def _open_webhooks(handler: Handler, config: Config) -> WebhookOffice:
         lambda url, headers, body: post().send(url, headers, body),
         clock=lambda: time.time_ns() // 1000,
         chance=random.random,
-        callback_of=lambda record, submitted: None,  # no submission asks for one yet
+        callback_of=lambda record, submitted: _callback_of(handler, record.subject, submitted.batch),
     )
+
+
+def _callback_of(handler: Handler, *subjects: str | None) -> str | None:
+    """The address that the first of a job and its batch asked to be told at."""
+    for subject in subjects:
+        records = handler.log.read_stream(f"callback/{subject}") if subject is not None else []
+        if records and records[0].private:
+            return msgspec.json.decode(records[0].private, type=WebhookSecrets).url
+    return None
 
 
 def _gated(app: Starlette, handler: Handler, config: Config) -> Gate:

@@ -27,6 +27,7 @@ from web.requests import (
     body_as,
     caller_of,
     cause_of,
+    check_url,
     choice,
     handler_of,
     integer,
@@ -50,6 +51,8 @@ _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 async def submit(request: Request) -> Response:
     """Put a job or a batch in a queue: 201, or 200 when the Idempotency-Key repeats an earlier request."""
     submission = await body_as(request, Submission)
+    if submission.callback is not None:
+        check_url(request, "callback", submission.callback)
     caller = Caller(
         submitter=caller_of(request).actor, idempotency_key=_idempotency_key(request), body=await request.body()
     )

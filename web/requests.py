@@ -19,7 +19,8 @@ from service.dispatch import Dispatcher
 from service.field_errors import explain
 from service.handle import Handler
 from service.planner import Planner
-from service.refusals import UnknownJob
+from service.refusals import InvalidField, UnknownJob
+from service.webhooks.address import BadUrl, check_target, parse_url
 from web.errors import Problem
 from web.rate_limits import RateLimits
 from web.resources import JobResource, job_resource
@@ -87,6 +88,14 @@ def check_json_type(request: Request) -> None:
         raise Problem(415, "unsupported-media-type", detail)
     if "content-encoding" in request.headers:
         raise Problem(415, "unsupported-media-type", "an encoded body is not accepted; send it as it is")
+
+
+def check_url(request: Request, field: str, url: str) -> None:
+    """Refuse a URL that nothing could be delivered to: what its name resolves to is checked at each delivery."""
+    try:
+        check_target(parse_url(url), request.app.state.webhook_allowed)
+    except BadUrl as error:
+        raise InvalidField(field, str(error)) from None
 
 
 def integer(request: Request, name: str, default: int, low: int, high: int) -> int:

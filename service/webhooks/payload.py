@@ -46,6 +46,8 @@ class JobData(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     priority: int
     tags: tuple[str, ...]
+    metadata: dict[str, str]
+    batch: str | None
     submitter: str
     attempts: int
     created_at: str
@@ -97,6 +99,8 @@ def _job_data(view: JobView) -> JobData:
         model=view.model,
         priority=view.priority,
         tags=view.tags,
+        metadata=view.metadata,
+        batch=view.batch,
         submitter=view.submitter,
         attempts=len(view.attempts),
         created_at=_instant(view.created_at_us),

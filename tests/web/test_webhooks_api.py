@@ -214,3 +214,26 @@ def test_the_push_tells_of_a_webhook_without_its_secrets(service: ServiceProcess
     about = [line for line in lines if line["stream"].startswith("webhook/")]
     assert about
     assert all(line["private"] is None for line in about)
+
+
+def test_a_job_and_a_batch_have_callbacks_of_their_own(
+    client: httpx.Client, receiver: Receiver, service: ServiceProcess
+) -> None:
+    secret = client.post("/v1/webhooks/callback/rotate").json()["secret"]
+    body = {"params": {"prompt": "a fox"}, "metadata": {"order": "17"}}
+    job = client.post("/v1/jobs", json={**body, "callback": f"{receiver.url}/one?token=t0ken2"}).json()["id"]
+    batch = client.post("/v1/jobs", json={**body, "count": 2, "callback": f"{receiver.url}/many"}).json()["id"]
+    client.post(f"/v1/jobs/{job}/cancel")
+    client.post(f"/v1/batches/{batch}/cancel")
+    wait_for(
+        lambda: receiver.to("/one") and len(receiver.to("/many")) == 2,
+        10,
+        "three callbacks",
+        service.log,
+    )
+    (told,) = [message.verified(secret)["data"] for message in receiver.to("/one")]
+    assert (told["id"], told["status"], told["metadata"]) == (job, "cancelled", {"order": "17"})
+    assert {m.verified(secret)["data"]["batch"] for m in receiver.to("/many")} == {batch}
+    assert "t0ken2" not in client.get("/v1/events?after=0&limit=1000").text
+    refused = client.post("/v1/jobs", json={**body, "callback": "http://10.0.0.1/hook"})
+    assert (refused.status_code, refused.json()["field"]) == (422, "callback")
