@@ -17,6 +17,11 @@ DeliveryOutcome = Literal["delivered", "gave-up", "gone"]
 class Command(msgspec.Struct, frozen=True, kw_only=True):
     """Base of every command."""
 
+    @property
+    def many(self) -> int:
+        """The most records it may cause, roughly: what causes many is not decided in the event loop."""
+        return 1
+
 
 class SubmitJob(Command, frozen=True, kw_only=True):
     """Put a job in a queue. `job` and `seed` are drawn by the caller; `seed` is used if params have none.
@@ -50,6 +55,11 @@ class SubmitBatch(Command, frozen=True, kw_only=True):
     batch: str
     jobs: tuple[SubmitJob, ...]
     callback: str | None = None  # URL, checked by the caller
+
+    @property
+    def many(self) -> int:
+        """One a job."""
+        return len(self.jobs)
 
 
 class LeaseJob(Command, frozen=True, kw_only=True):
@@ -154,6 +164,11 @@ class Sweep(Command, frozen=True, kw_only=True):
     """Do what time alone has brought by now: jobs become due, deadlines pass. At most `limit` jobs."""
 
     limit: int
+
+    @property
+    def many(self) -> int:
+        """One a job."""
+        return self.limit
 
 
 class TimeOutAttempt(Command, frozen=True, kw_only=True):
