@@ -41,6 +41,7 @@ class SubmitJob(Command, frozen=True, kw_only=True):
     idempotency_key: str | None = None
     request_digest: str | None = None
     metadata: dict[str, str] = {}
+    parent: str | None = None  # known, checked by the caller
     is_background: bool = False
     is_held: bool = False
     not_before_us: int | None = None

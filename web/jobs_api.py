@@ -51,6 +51,8 @@ _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 async def submit(request: Request) -> Response:
     """Put a job or a batch in a queue: 201, or 200 when the Idempotency-Key repeats an earlier request."""
     submission = await body_as(request, Submission)
+    if submission.parent is not None:
+        await view_of(request, submission.parent)
     if submission.callback is not None:
         check_url(request, "callback", submission.callback)
     caller = Caller(

@@ -129,6 +129,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("GET", "/v1/queues/{queue}"): Operation(answer=QueueResource, refusals=(404, 503)),
     ("PUT", "/v1/queues/{queue}"): Operation(answer=QueueResource, body=Rules, refusals=(400, 415, 422, 503, 507)),
     ("POST", "/v1/queues/{queue}/drain"): Operation(answer=QueueResource, refusals=(404, 503, 507)),
+    ("POST", "/v1/queues/{queue}/clear"): Operation(answer=BulkResource, refusals=(404, 503, 507)),
     ("POST", "/v1/queues/{queue}/prune"): Operation(answer=QueueResource, refusals=(404, 503, 507)),
     ("POST", "/v1/queues/{queue}/pause"): Operation(answer=QueueResource, refusals=(404, 503, 507)),
     ("POST", "/v1/queues/{queue}/resume"): Operation(answer=QueueResource, refusals=(404, 503, 507)),

@@ -106,6 +106,7 @@ class JobResource(msgspec.Struct, frozen=True, kw_only=True):
     tags: tuple[str, ...]
     metadata: dict[str, str]
     batch: str | None
+    parent: str | None
     params: dict[str, Any]
     not_before: str | None
     start_deadline: str | None
@@ -267,6 +268,7 @@ def job_resource(
         tags=view.tags,
         metadata=view.metadata,
         batch=view.batch,
+        parent=view.parent,
         params=view.params,
         not_before=_maybe(view.not_before_us),
         start_deadline=_maybe(view.start_deadline_us),

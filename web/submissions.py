@@ -33,6 +33,7 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     priority: int = 50
     tags: tuple[str, ...] = ()
     metadata: dict[str, str] = msgspec.field(default_factory=dict)
+    parent: str | None = None
     background: bool = False
     hold: bool = False
     not_before: Instant | None = None
@@ -111,6 +112,7 @@ def _job(submission: Submission, caller: Caller, params: dict[str, Any], job: st
         idempotency_key=caller.idempotency_key,
         request_digest=hashlib.sha256(caller.body).hexdigest(),
         metadata=submission.metadata,
+        parent=submission.parent,
         is_background=submission.background,
         is_held=submission.hold,
         not_before_us=_us(submission.not_before),

@@ -112,6 +112,7 @@ def _submission(command: SubmitJob, batch: str | None, at_us: int) -> Draft:
         request_digest=command.request_digest,
         metadata=command.metadata,
         batch=batch,
+        parent=command.parent,
         is_background=command.is_background,
         is_held=command.is_held,
         not_before_us=command.not_before_us,

@@ -141,6 +141,12 @@ def test_a_job_is_held_released_moved_and_edited(client: httpx.Client, queue: st
     assert types == ["job-submitted", "job-cancelled", "job-edited", "job-retried"]
 
 
+def test_a_job_names_the_one_it_was_made_from(client: httpx.Client) -> None:
+    first = submit(client)["id"]
+    assert submit(client, parent=first)["parent"] == first
+    assert client.post("/v1/jobs", json={**PRETEND, "parent": "nobody"}).status_code == 404
+
+
 def test_a_scheduled_job_becomes_due_and_one_past_its_deadline_expires(client: httpx.Client) -> None:
     soon, late = submit(client, not_before=ahead(0.3)), submit(client, hold=True, start_deadline=ahead(0.3))
     assert soon["status"] == "scheduled"
@@ -197,6 +203,11 @@ def test_capacity_is_exact_under_64_submitters(client: httpx.Client, service: Se
 
 def test_a_queue_is_drained_resumed_cleared_and_pruned(client: httpx.Client, queue: str) -> None:
     job = submit(client, queue=queue)["id"]
+    submit(client, queue=queue, hold=True)
+    cleared = client.post(f"/v1/queues/{queue}/clear").json()
+    assert (cleared["matched"], cleared["done"]) == (2, 2)
+    client.post(f"/v1/jobs/{job}/retry")
+    assert client.post("/v1/queues/nowhere/clear").status_code == 404
     assert client.post(f"/v1/queues/{queue}/drain").json()["is_drained"]
     assert client.post("/v1/jobs", json={**PRETEND, "queue": queue}).json()["type"] == "/problems/queue-full"
     assert not client.post(f"/v1/queues/{queue}/resume").json()["is_drained"]
