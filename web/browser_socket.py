@@ -16,7 +16,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from projections.job_queries import JobFilter, list_jobs
 from projections.jobs import JobView
-from projections.live_job import FINISHED, Status
+from projections.live_job import FINISHED, WAITING, Status
 from projections.store import ViewStore
 from service.dispatch import Dispatcher
 from service.handle import Handler, ViewsBehind
@@ -32,7 +32,7 @@ SUBPROTOCOL = "safelight.v1"
 MAX_SUBSCRIBERS = 5_000  # 24 KB each
 SNAPSHOT_PAGE = 500
 SNAPSHOT_FINISHED = 200
-UNFINISHED: tuple[Status, ...] = ("queued", "running")
+UNFINISHED: tuple[Status, ...] = (*sorted(WAITING), "running")
 
 BAD_MESSAGE, BAD_SUBPROTOCOL, TOO_MANY, RESTART = 4400, 4406, 4429, 1012
 

@@ -20,6 +20,7 @@ from projections.jobs import AttemptView, JobView
 from projections.live import LiveState
 from projections.live_job import WAITING, LiveJob, Status
 from projections.queues import QueueView
+from projections.rank import WIDTH
 from projections.workers import WorkerView
 from service.protocol import Progress
 from service.scheduling.eligible import rank, why_nobody
@@ -87,7 +88,8 @@ class JobResource(msgspec.Struct, frozen=True, kw_only=True):
     """A job. `position` is its newest place in the log.
 
     `rank` is 1 for the next one out of its line, among the jobs that can run; null unless it is one of them.
-    `blocked` says why no worker can run it now.
+    `order` sorts as text the jobs of one queue that are alike in `background` and `priority`; null once it has
+    ended. `blocked` says why no worker can run it now.
     """
 
     id: str
@@ -98,6 +100,7 @@ class JobResource(msgspec.Struct, frozen=True, kw_only=True):
     phase: str | None
     progress: ProgressResource | None
     rank: int | None
+    order: str | None
     eta: EtaResource | None
     blocked: str | None
     priority: int
@@ -192,13 +195,17 @@ class WorkerList(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ModelResource(msgspec.Struct, frozen=True, kw_only=True):
-    """A model of the catalogue; `is_available` tells whether a connected worker can run it now."""
+    """A model of the catalogue; `is_available` tells whether a connected worker can run it now.
+
+    `memory_bytes` is what it needs of a device, 0 where that is not known.
+    """
 
     id: str
     task: str
     title: str
     defaults: dict[str, Any]
     sizes: tuple[tuple[int, int], ...]
+    memory_bytes: int
     is_available: bool
 
 
@@ -260,6 +267,7 @@ def job_resource(
         phase=view.phase or None,
         progress=progress_resource(newest) if newest else None,
         rank=rank(state, live) if live is not None and is_waiting else None,
+        order=f"{live.rank}.{live.submitted:0{WIDTH}x}" if live is not None else None,
         eta=_estimate(eta_of(live)) if live is not None and is_waiting else None,
         blocked=why_nobody(state, live) if live is not None and live.status in WAITING else None,
         priority=view.priority,
@@ -354,6 +362,7 @@ def model_resource(model: Model, *, is_available: bool) -> ModelResource:
         title=model.title,
         defaults=model.defaults,
         sizes=model.sizes,
+        memory_bytes=model.memory_bytes,
         is_available=is_available,
     )
 

@@ -46,9 +46,9 @@ def rank(state: LiveState, job: LiveJob) -> int | None:
         return None
     queue, place = state.queues[job.queue], job.place
     if queue.rules.policy == "fair":
-        return 1 + sum(bisect_left(lane, place) for lane in queue.order.lanes[job.submitter].values())
-    blocked = _blocked_lanes(state, queue)
-    return 1 + queue.order.index(place) - sum(bisect_left(lane, place) for lane in blocked)
+        own = queue.order.lanes[job.submitter].values()
+        return 1 + sum(bisect_left(lane, place) for lane in own if _is_open(state, lane))
+    return 1 + queue.order.index(place) - sum(bisect_left(lane, place) for lane in _blocked_lanes(state, queue))
 
 
 def _blocked_lanes(state: LiveState, queue: LiveQueue) -> list[list[Place]]:
@@ -56,10 +56,15 @@ def _blocked_lanes(state: LiveState, queue: LiveQueue) -> list[list[Place]]:
     found = []
     for _, model, lane in queue.order.each_lane():
         if model not in is_open:
-            is_open[model] = why_nobody(state, state.jobs[lane[0][4]]) is None
+            is_open[model] = _is_open(state, lane)
         if not is_open[model]:
             found.append(lane)
     return found
+
+
+def _is_open(state: LiveState, lane: list[Place]) -> bool:
+    """Whether some worker can run the jobs of a lane: they are of one model."""
+    return why_nobody(state, state.jobs[lane[0][4]]) is None
 
 
 def _has_memory(worker: LiveWorker, model: str) -> bool:

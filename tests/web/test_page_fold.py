@@ -7,38 +7,46 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
+import apsw
 import msgspec
 import pytest
 from playwright.sync_api import Page
 
-from events.envelope import Record
-from events.jobs import ArtifactRef, JobError
+from events.envelope import TYPES, Draft, Record
+from events.jobs import ArtifactRef, JobError, JobExpired, JobLeased, JobRequeued
+from events.queues import QueuePruned, Rules
+from events.workers import WorkerQuarantined
 from projections.jobs import JobView, fold_view
 from projections.live import LiveState
+from projections.queues import QueuesProjection, all_queues
+from projections.workers import WorkersProjection, all_workers
 from service import commands as ask
 from service.refusals import Refusal
-from tests.history import Held, History, register, submission
+from tests.history import PRETEND, Held, History, register, submission
 from tests.service_process import running_service
 from tests.web.browser import running_chromium, watched_page
-from web.resources import event_resource, job_resource
+from web.resources import event_resource, job_resource, queue_resource, worker_resource
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 
-COMMANDS = 150
+COMMANDS = 300
+STORIES = 16
 PICTURE = ArtifactRef(digest="ab" * 32, media_type="image/png", bytes=1234, width=512, height=512)
 
 READ_IN_THE_PAGE = """async (frames) => {
     const { Store } = await import("/static/js/store.js");
     const store = new Store();
     for (const frame of frames) store.take(frame);
-    const jobs = [...store.jobs.values()].map(({ order, ...job }) => ({ ...job, rank: store.rank(job) }));
+    const shown = (job) => ({ ...job, rank: store.rank(job), blocked: store.blocked(job) });
+    const jobs = [...store.jobs.values()].map(shown);
     return {
         jobs: Object.fromEntries(jobs.map((job) => [job.id, job])),
         lines: Object.fromEntries([...store.lines].map(([name, line]) => [name, line.jobs.map(({ id }) => id)])),
         running: [...store.running.keys()].sort(),
         finished: store.finished().map(({ id }) => id),
-        paused: [...store.queues.values()].filter((queue) => queue.is_paused).map(({ name }) => name).sort(),
-        lost: Object.fromEntries([...store.workers.values()].map(({ name, boot, lost }) => [name, [boot, lost]])),
+        aside: [...store.aside.keys()].sort(),
+        queues: [...store.queues.values()],
+        workers: [...store.workers.values()],
         missing: [...store.missing],
         position: store.position,
     };
@@ -64,21 +72,34 @@ class Story:
         self.boots = {"w1": 1, "w2": 1}
         self.jobs: list[str] = []
         self.leases: list[Held] = []
+        acts = {
+            self.submit: 4, self.batch: 1, self.lease: 8, self.report: 5, self.end: 5, self.ask_of_job: 3,
+            self.place: 4, self.edit: 2, self.wait: 3, self.worker: 2, self.queue: 2,
+        }  # fmt: skip
         for _ in range(COMMANDS):
             with suppress(Refusal):
-                self.dice.choices(
-                    [self.submit, self.lease, self.report, self.end, self.ask_of_job, self.worker, self.queue],
-                    [4, 6, 5, 4, 3, 2, 1],
-                )[0]()
+                self.dice.choices(list(acts), list(acts.values()))[0]()
 
     def submit(self) -> None:
-        job = f"job-{len(self.jobs)}"
-        fields: dict[str, Any] = {"queue": self.dice.choice(["default", "other"]), "tags": ("a",)}
-        if self.dice.random() < 0.5:
+        self.history.ask(self._submission())
+
+    def batch(self) -> None:
+        """Several at once, of which each may have to wait for something else."""
+        jobs = tuple(self._submission(queue="other") for _ in range(self.dice.randint(1, 3)))
+        self.history.ask(ask.SubmitBatch(batch=f"batch-{len(self.jobs)}", jobs=jobs))
+
+    def _submission(self, **fields: Any) -> ask.SubmitJob:
+        job, now = f"job-{len(self.jobs)}", self.history.at_us
+        fields = {"queue": self.dice.choice(["default", "other"]), **fields}
+        if self.dice.random() < 0.4:
             fields |= {"task": "text-to-image", "params": {"prompt": f"<b>{job}</b>", "steps": 3}}
-        priority = self.dice.choice([50, 50, 80])
-        self.history.ask(submission(job, priority=priority, **fields))
+        if self.dice.random() < 0.3:
+            fields |= {"tags": ("a",), "metadata": {"order": "7"}, "submitter": "bob", "is_background": True}
+        for name, odds in (("not_before_us", 0.2), ("start_deadline_us", 0.1), ("finish_deadline_us", 0.1)):
+            if self.dice.random() < odds:
+                fields[name] = now + self.dice.randint(3_000_001, 90_000_000)
         self.jobs.append(job)
+        return submission(job, priority=self.dice.choice([50, 50, 80]), is_held=self.dice.random() < 0.1, **fields)
 
     def lease(self) -> None:
         waiting = [job for queue in self.history.state.queues.values() for job in queue.order]
@@ -95,11 +116,13 @@ class Story:
         self.history.ask(ask.ReportPhase(phase=phase, **held.words()))
 
     def end(self) -> None:
-        words, kind = self._held().words(), self.dice.choice(["crash", "internal"])
+        words = self._held().words()
+        kind = self.dice.choice(["crash", "out-of-memory", "internal", "invalid-input"])
         error = JobError(kind=kind, message="the pipeline raised", detail="Traceback")  # type: ignore[arg-type]
         command: ask.Command = self.dice.choice(
             [
                 ask.CompleteJob(artifacts=(PICTURE,), facts={"denoising_s": 0.25}, **words),
+                ask.FailAttempt(error=error, **words),
                 ask.FailAttempt(error=error, **words),
                 ask.ConfirmStop(step=2, **words),
             ]
@@ -107,7 +130,7 @@ class Story:
         self.history.ask(command)
 
     def ask_of_job(self) -> None:
-        job = self.dice.choice(self.jobs or ["nobody"])
+        job = self._job()
         attempt = self.dice.randint(1, 3)
         self.history.ask(
             self.dice.choice(
@@ -115,43 +138,108 @@ class Story:
             )
         )
 
+    def place(self) -> None:
+        """Out of line, back into it, or elsewhere in it."""
+        job, other = self._job(), self._job()
+        where = self.dice.choice(["top", "bottom", "before", "after"])
+        move = ask.MoveJob(job=job, where=where, other=other)  # type: ignore[arg-type]
+        self.history.ask(self.dice.choice([ask.HoldJob(job=job), ask.ReleaseJob(job=job), move, move]))
+
+    def edit(self) -> None:
+        changes: dict[str, Any] = self.dice.choice(
+            [
+                {"priority": 80, "tags": ("b", "c")},
+                {"queue": "other", "metadata": {"order": "8"}},
+                {"is_background": self.dice.random() < 0.5, "params": {"steps": 5}},
+            ]
+        )
+        self.history.ask(ask.EditJob(job=self._job(), seed=5, **changes))
+
+    def wait(self) -> None:
+        self.history.wait(self.dice.choice([1.0, 5.0, 20.0]))
+
     def worker(self) -> None:
-        """Come back, with or without what it had, as the same process or a new one; or be lost."""
+        """Come back, with or without what it had, as the same process or a new one; be lost; or be released."""
         name = self.dice.choice(list(self.boots))
-        if self.dice.random() < 0.3:
+        luck = self.dice.random()
+        if luck < 0.3:
             self.history.ask(ask.LoseWorker(worker=name, boot=f"b{self.boots[name]}", reason="disconnected"))
+            return
+        if luck < 0.45:
+            self.history.ask(ask.ReleaseWorker(worker=name))
             return
         self.boots[name] += self.dice.random() < 0.3
         held = tuple(ask.HeldAttempt(**held.words()) for held in self.leases if self.dice.random() < 0.7)
-        self.history.ask(register(name, f"b{self.boots[name]}", held))
+        models = self.dice.choice([PRETEND, PRETEND, {"text-to-image": ("demo",), **PRETEND}])
+        self.history.ask(register(name, f"b{self.boots[name]}", held, models))
 
     def queue(self) -> None:
         name = self.dice.choice(["default", "other"])
-        self.history.ask(self.dice.choice([ask.PauseQueue(queue=name), ask.ResumeQueue(queue=name)]))
+        rules = Rules(policy=self.dice.choice(["fifo", "fair"]), capacity=self.dice.choice([None, 40]))  # type: ignore[arg-type]
+        through = self.dice.randint(0, self.history.head())
+        self.history.ask(
+            self.dice.choice(
+                [
+                    ask.PauseQueue(queue=name),
+                    ask.PauseQueue(queue=name, reason="crash"),
+                    ask.DrainQueue(queue=name),
+                    ask.ResumeQueue(queue=name),
+                    ask.ResumeQueue(queue=name),
+                    ask.ConfigureQueue(queue=name, rules=rules),
+                    ask.PruneQueue(queue=name, through=through),
+                ]
+            )
+        )
+
+    def _job(self) -> str:
+        return self.dice.choice(self.jobs or ["nobody"])
 
     def _held(self) -> Held:
         return self.dice.choice(self.leases) if self.leases else Held("nobody", 1, 1)
 
 
-def folded(records: Sequence[Record]) -> tuple[LiveState, dict[str, JobView]]:
-    """Live state and job views as the service folds them."""
-    state, views = LiveState(), dict[str, JobView]()
-    for record in records:
-        state.apply(record)
-        if record.category == "job":
-            views[record.subject] = fold_view(views.get(record.subject), record)
-    return state, views
+class Folded:
+    """What the service makes of some records: live state, and the views."""
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        connection = apsw.Connection(":memory:")
+        for projection in (QueuesProjection(), WorkersProjection()):
+            connection.execute(projection.schema)
+            projection.apply(connection, records)
+        self.state = LiveState()
+        self.views: dict[str, JobView] = {}
+        for record in records:
+            self.state.apply(record)
+            if record.category == "job":
+                self.views[record.subject] = fold_view(self.views.get(record.subject), record)
+            elif isinstance(record.event, QueuePruned):
+                self._prune(record.event)
+        self.queues = [as_json(queue_resource(view, {})) for view in all_queues(connection)]
+        boots = {name: worker.boot for name, worker in self.state.workers.items()}  # as if all were connected
+        self.workers = [
+            as_json(worker_resource(view, self.state, boots)) | {"running": []} for view in all_workers(connection)
+        ]
+
+    def _prune(self, event: QueuePruned) -> None:
+        def is_kept(view: JobView) -> bool:
+            return view.queue != event.name or not 0 < (view.finished_position or 0) <= event.through
+
+        self.views = {job: view for job, view in self.views.items() if is_kept(view)}
+
+    def jobs(self) -> list[Any]:
+        """Every job as the API shows it, newest submission first."""
+        newest_first = sorted(self.views.values(), key=lambda view: -view.submitted_position)
+        return [as_json(job_resource(view, self.state, {}, lambda job: None)) for view in newest_first]
+
+    def lines(self) -> dict[str, list[str]]:
+        return {name: list(queue.order) for name, queue in self.state.queues.items() if len(queue.order)}
+
+    def in_status(self, *statuses: str) -> list[str]:
+        return sorted(view.id for view in self.views.values() if view.status in statuses)
 
 
 def as_json(value: object) -> Any:
     return msgspec.json.decode(msgspec.json.encode(value))
-
-
-def resources(records: Sequence[Record]) -> list[Any]:
-    """Every job as the API shows it, newest submission first."""
-    state, views = folded(records)
-    newest_first = sorted(views.values(), key=lambda view: -view.submitted_position)
-    return [as_json(job_resource(view, state, {}, lambda job: None)) for view in newest_first]
 
 
 def event_frames(records: Sequence[Record], dice: random.Random) -> list[list[Any]]:
@@ -167,12 +255,9 @@ def event_frames(records: Sequence[Record], dice: random.Random) -> list[list[An
 
 def snapshot(records: Sequence[Record]) -> dict[str, Any]:
     """The snapshot message of the state after `records`."""
-    state, _ = folded(records)
-    queues = [
-        {"name": q.name, "is_paused": q.is_paused, "counts": {}, "created_at": ""} for q in state.queues.values()
-    ]
+    at = Folded(records)
     return {
-        "op": "snapshot", "as_of": len(records), "jobs": resources(records), "queues": queues, "workers": [],
+        "op": "snapshot", "as_of": len(records), "jobs": at.jobs(), "queues": at.queues, "workers": at.workers,
         "last": True,
     }  # fmt: skip
 
@@ -180,47 +265,79 @@ def snapshot(records: Sequence[Record]) -> dict[str, Any]:
 HELLO = {"op": "hello", "epoch": "history", "head": 0, "oldest": 1, "session": "s", "server": "safelight/test"}
 
 
-@pytest.mark.parametrize("seed", range(12))
+def by_name(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    return {one["name"]: one for one in found}
+
+
+@pytest.mark.parametrize("seed", range(STORIES))
 def test_the_page_folds_every_history_as_the_service_does(page: Page, seed: int) -> None:
     records = Story(seed).history.records
     read = page.evaluate(READ_IN_THE_PAGE, [HELLO, snapshot([]), *event_frames(records, random.Random(seed))])
-    state, views = folded(records)
-    expected = {job["id"]: job for job in resources(records)}
-    assert read["jobs"] == expected
-    assert {name: line for name, line in read["lines"].items() if line} == {
-        name: list(queue.order) for name, queue in state.queues.items() if len(queue.order)
-    }
-    assert read["running"] == sorted(view.id for view in views.values() if view.status == "running")
-    ended = [view for view in views.values() if view.finished_position is not None]
+    whole = Folded(records)
+    assert read["jobs"] == {job["id"]: job for job in whole.jobs()}
+    assert {name: line for name, line in read["lines"].items() if line} == whole.lines()
+    assert read["running"] == whole.in_status("running")
+    assert read["aside"] == whole.in_status("scheduled", "held")
+    ended = [view for view in whole.views.values() if view.finished_position is not None]
     assert read["finished"] == [v.id for v in sorted(ended, key=lambda v: -(v.finished_position or 0))]
-    assert read["paused"] == sorted(name for name, queue in state.queues.items() if queue.is_paused)
-    known = {name: read["lost"][name][0] for name in read["lost"] if read["lost"][name][1] is None}
-    assert known == {worker.name: worker.boot for worker in state.workers.values()}
+    assert by_name(read["queues"]) == by_name(whole.queues)
+    assert by_name(read["workers"]) == by_name(whole.workers)
     assert read["missing"] == []
     assert read["position"] == len(records)
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(STORIES // 2))
 def test_a_snapshot_and_the_events_behind_it_are_the_whole_history(page: Page, seed: int) -> None:
     records, dice = Story(seed).history.records, random.Random(seed)
     cut = dice.randint(len(records) // 4, len(records))
     # After a lost connection events from before the snapshot may come again: they must change nothing.
     again = event_frames(records[max(0, cut - 20) :], dice)
     read = page.evaluate(READ_IN_THE_PAGE, [HELLO, snapshot(records[:cut]), *again, *again])
-    assert read["jobs"] == {job["id"]: job for job in resources(records)}
-    state, _ = folded(records)
-    assert {name: line for name, line in read["lines"].items() if line} == {
-        name: list(queue.order) for name, queue in state.queues.items() if len(queue.order)
-    }
+    whole = Folded(records)
+    assert read["jobs"] == {job["id"]: job for job in whole.jobs()}
+    assert {name: line for name, line in read["lines"].items() if line} == whole.lines()
+    assert by_name(read["queues"]) == by_name(whole.queues)
+    assert by_name(read["workers"]) == by_name(whole.workers)
 
 
-def test_the_stories_have_everything_that_can_happen_to_a_job() -> None:
-    types = {record.event.type for seed in range(12) for record in Story(seed).history.records}
-    adopted = any(
-        getattr(record.event, "adopted", False) for seed in range(12) for record in Story(seed).history.records
-    )
-    assert adopted
-    assert {kind for kind in types if kind.startswith("job-")} == {
-        "job-submitted", "job-leased", "job-phase-entered", "job-requeued", "job-cancel-requested",
-        "job-completed", "job-failed", "job-cancelled", "job-retried",
-    }  # fmt: skip
+def test_estimates_are_kept_while_they_hold(page: Page) -> None:
+    history = History().with_queue().with_worker()
+    history.submit("waits")
+    history.submit("held")
+    history.ask(ask.HoldJob(job="held"))
+    told = {"start_at": None, "done_at": "2026-01-01T00:00:00.000000Z", "jobs_ahead": 0}
+    pushed = [{"op": "eph", "kind": "eta", "job": job, "data": told} for job in ("waits", "held", "nobody")]
+    frames = [HELLO, snapshot([]), *event_frames(history.records, random.Random(1)), pushed]
+    shown = page.evaluate(READ_IN_THE_PAGE, frames)["jobs"]
+    assert {job["id"]: job["eta"] for job in shown.values()} == {"waits": told, "held": None}
+    history.ask(ask.CancelJob(job="waits"))
+    last = event_frames(history.records[-1:], random.Random(1))
+    assert page.evaluate(READ_IN_THE_PAGE, [*frames, *last])["jobs"]["waits"]["eta"] is None
+
+
+def test_the_page_says_as_the_service_does_why_nobody_can_run_a_job(page: Page) -> None:
+    nobody, other_task = History().with_queue(), History().with_queue().with_worker()
+    other_model, quarantined = History().with_queue(), History().with_queue()
+    other_model.ask(register(models={"text-to-image": ("large",)}))
+    quarantined.ask(register(models={"text-to-image": ("demo",)}))
+    quarantined.append([Draft(stream="worker/w", event=WorkerQuarantined(worker="w", jobs=("a",), why="crashes"))])
+    said = set()
+    for history in (nobody, other_task, other_model, quarantined):
+        history.submit(task="text-to-image", params={"prompt": "a star"})
+        frames = [HELLO, snapshot([]), *event_frames(history.records, random.Random(1))]
+        (expected,) = Folded(history.records).jobs()
+        assert page.evaluate(READ_IN_THE_PAGE, frames)["jobs"]["j"]["blocked"] == expected["blocked"]
+        said.add(expected["blocked"])
+    assert len(said) == 4
+    assert None not in said
+
+
+def test_the_stories_have_everything_that_can_happen() -> None:
+    stories = [Story(seed).history for seed in range(STORIES)]
+    events = [record.event for history in stories for record in history.records]
+    kinds = {"job", "queue", "worker", "batch"}
+    assert {event.type for event in events} == {name for name in TYPES if name.partition("-")[0] in kinds}
+    assert any(isinstance(event, JobLeased) and event.adopted for event in events)
+    assert any(isinstance(event, JobRequeued) and event.not_before_us for event in events)
+    expired = {event.deadline for event in events if isinstance(event, JobExpired)}
+    assert expired == {"start", "finish"}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 import struct
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -177,6 +178,19 @@ async def test_a_snapshot_and_the_events_behind_it_leave_no_gap(service: Service
             assert job not in jobs
             jobs.add(job)
     assert len(jobs) == 150
+
+
+async def test_a_snapshot_has_every_job_that_has_not_ended(service: Service) -> None:
+    later_us = int(time.time() * 1e6) + 3_600_000_000
+    await service.submit()
+    await service.submit(is_held=True)
+    await service.submit(not_before_us=later_us)
+    async with service.listen() as socket:
+        stream = messages(socket)
+        await anext(stream)
+        jobs = (await anext(stream))["jobs"]
+    assert {job["status"] for job in jobs} == {"queued", "held", "scheduled"}
+    assert all(job["order"] for job in jobs)
 
 
 async def test_another_epoch_gets_a_snapshot_instead_of_a_resume(service: Service) -> None:

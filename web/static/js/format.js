@@ -32,6 +32,13 @@ export function secondsBetween(from, to) {
   return (Date.parse(to) - Date.parse(from)) / 1000 + (micros(to) - micros(from)) / 1e6;
 }
 
+/** RFC 3339 with microseconds, as the API writes instants. */
+export function instant(at_us) {
+  const seconds = Math.floor(at_us / 1e6);
+  const micros = String(at_us - seconds * 1e6).padStart(6, "0");
+  return `${new Date(seconds * 1000).toISOString().slice(0, 19)}.${micros}Z`;
+}
+
 /** `14:03` today, else `3 May, 14:03`, in the reader's own time zone. */
 export function clock(at) {
   const date = new Date(at);

@@ -1,13 +1,14 @@
 // What the page knows: jobs, queues and workers as of one position of the log.
 // Messages of the push protocol go in, each event takes effect exactly once; no DOM, no socket, no clock here.
 
-import { foldJob, isFinished } from "./fold.js";
+import { whyNobody } from "./eligible.js";
+import { foldJob, foldQueue, foldWorker, isFinished, isWaiting } from "./fold.js";
 import { WaitingLine } from "./waiting_line.js";
 
 /** Finished jobs kept; older ones are fetched when somebody opens them. */
 export const FINISHED_KEPT = 500;
 
-const FINISHED = ["completed", "failed", "cancelled"];
+const FINISHED = ["completed", "failed", "cancelled", "expired"];
 
 export class Store {
   epoch = null;
@@ -17,11 +18,14 @@ export class Store {
   queues = new Map();
   workers = new Map();
   lines = new Map(); // queue name -> WaitingLine
+  aside = new Map(); // jobs that wait but are not in line: scheduled or held
   running = new Map();
   missing = new Set(); // ids of jobs with events here whose beginning is not: to be fetched
   #finished = new Map(); // in the order they ended, oldest first
   #unseen = new Map(); // status -> finished jobs that the service has and the page has not
   #arriving = null; // pages of a snapshot that is not complete
+  #needs = new Map(); // model id -> bytes of device memory
+  #derived = new Map(); // ranks and reasons that hold until the next change
   #listeners = [];
 
   /** `listener(what, detail)`: "change" after anything, "event" with each event that took effect, "drop". */
@@ -45,29 +49,51 @@ export class Store {
     return this.#unseen.get(status) ?? 0;
   }
 
-  /** Every waiting job: queues by name, each in the order its jobs will run. */
+  /** Every waiting job: queues by name, each in the order its jobs will run; then the scheduled and the held. */
   waiting() {
-    const names = [...this.lines.keys()].sort();
-    return names.length === 1 ? this.lines.get(names[0]).jobs : names.flatMap((name) => this.lines.get(name).jobs);
+    return this.#derive("waiting", () => {
+      const inLine = [...this.lines.keys()].sort().flatMap((name) => this.lines.get(name).jobs);
+      return [...inLine, ...[...this.aside.values()].sort(soonestFirst)];
+    });
   }
 
-  /** 1 for the next one out of its queue, null unless queued. */
+  /** 1 for the next one out of its line among those that can run; null unless it is one of them. */
   rank(job) {
-    return job.status === "queued" ? this.lines.get(job.queue).rank(job) : null;
+    return job.status === "queued" ? (this.#ranks(job.queue).get(job.id) ?? null) : null;
+  }
+
+  /** Why no worker can run a waiting job, null when one can. */
+  blocked(job) {
+    return isWaiting(job) ? this.#derive(`why ${job.task}/${job.model}`, () => this.#whyNobody(job)) : null;
+  }
+
+  /** What is known of a batch here: how many of its jobs wait or run, and how many jobs there are in all. */
+  batch(id) {
+    const jobs = [...this.jobs.values()].filter(({ batch }) => batch === id);
+    return { all: jobs.length, open: jobs.filter((job) => !isFinished(job)).length };
   }
 
   /** Take in a job fetched over HTTP, unless what is here is as new. */
   put(resource) {
     const known = this.jobs.get(resource.id);
-    if (known && known.position >= resource.position) return;
+    if (known && known.position > resource.position) return;
     this.missing.delete(resource.id);
-    this.#set({ ...resource, order: known?.order ?? 0 });
+    if (known?.position === resource.position) this.#estimate(resource.id, resource.eta);
+    else this.#set(resource);
     this.#tell("change");
   }
 
   /** Replace what is known of the workers: that a worker's connection broke is no event. */
   putWorkers(workers) {
     this.workers = new Map(workers.map((worker) => [worker.name, worker]));
+    this.#derived.clear();
+    this.#tell("change");
+  }
+
+  /** What models need of a device. */
+  putModels(models) {
+    this.#needs = new Map(models.map(({ id, memory_bytes }) => [id, memory_bytes]));
+    this.#derived.clear();
     this.#tell("change");
   }
 
@@ -97,7 +123,8 @@ export class Store {
         this.position = Math.max(this.position, message.through);
         break;
       case "eph":
-        this.#progress(message);
+        if (message.kind === "progress") this.#progress(message);
+        else if (message.kind === "eta") this.#estimate(message.job, message.data);
         break;
     }
   }
@@ -113,10 +140,8 @@ export class Store {
     this.#clear();
     for (const queue of whole.queues) this.queues.set(queue.name, queue);
     for (const worker of whole.workers) this.workers.set(worker.name, worker);
-    // Newest first: 0, -1, -2, … keeps their order among each other and before every later submission.
-    const ordered = whole.jobs.map((job, index) => ({ ...job, order: -index }));
-    const ended = (job) => job.finished_at ?? "";
-    for (const job of ordered.sort((a, b) => (ended(a) < ended(b) ? -1 : ended(a) > ended(b) ? 1 : 0))) this.#set(job);
+    // What has ended is kept in the order of the ends.
+    for (const job of whole.jobs.sort((a, b) => a.position - b.position)) this.#set(job);
     this.#countUnseen(whole);
     this.position = as_of;
     this.hasSnapshot = true;
@@ -145,38 +170,67 @@ export class Store {
       return;
     }
     if (known && known.position >= event.position) return; // fetched after it had happened
-    this.#set({ ...foldJob(known, event), order: known?.order ?? event.position });
+    this.#set(foldJob(known, event));
   }
 
-  #queueEvent({ type, data, at }) {
-    const known = this.queues.get(data.name) ?? { name: data.name, is_paused: false, counts: {}, created_at: at };
-    const is_paused = type === "queue-paused" || (type !== "queue-resumed" && known.is_paused);
-    this.queues.set(data.name, { ...known, is_paused });
+  #queueEvent(event) {
+    if (event.type === "queue-pruned") this.#prune(event.data);
+    else this.queues.set(event.data.name, foldQueue(this.queues.get(event.data.name), event));
+    this.#derived.clear();
   }
 
-  #workerEvent({ type, data, at }) {
-    if (type === "worker-registered") {
-      const { worker: name, boot, models, device, slots, versions } = data;
-      const fresh = { running: [], is_connected: true, registered_at: at, lost: null, lost_at: null };
-      this.workers.set(name, { name, boot, models, device, slots, versions, ...fresh });
-    } else if (type === "worker-lost") {
-      const known = this.workers.get(data.worker);
-      if (known?.boot !== data.boot) return; // an older process of that name
-      this.workers.set(data.worker, { ...known, is_connected: false, lost: data.reason, lost_at: at });
+  /** Forget the jobs of a queue that had ended by then: nothing happens to a job after its end but a retry. */
+  #prune({ name, through }) {
+    for (const [id, { queue, position }] of this.#finished) {
+      if (queue !== name || position > through) continue;
+      this.#finished.delete(id);
+      this.jobs.delete(id);
     }
   }
 
-  #progress({ kind, job: id, data }) {
+  #workerEvent(event) {
+    const known = this.workers.get(event.data.worker);
+    this.workers.set(event.data.worker, foldWorker(known, event));
+    this.#derived.clear();
+  }
+
+  #progress({ job: id, data }) {
     const job = this.jobs.get(id);
-    if (kind === "progress" && job?.status === "running") this.#set({ ...job, progress: data });
+    if (job?.status === "running") this.#set({ ...job, progress: data });
+  }
+
+  /** Take in when a job is thought to start and end. */
+  #estimate(id, eta) {
+    const job = this.jobs.get(id);
+    if (job?.status === "queued" || job?.status === "running") this.#set({ ...job, eta });
+  }
+
+  #ranks(queue) {
+    const isFair = this.queues.get(queue)?.rules.policy === "fair";
+    const isBlocked = (job) => this.blocked(job) !== null;
+    return this.#derive(`ranks ${queue}`, () => this.#line(queue).ranks(isFair, isBlocked));
+  }
+
+  #whyNobody(job) {
+    return whyNobody(job, [...this.workers.values()], this.#needs);
+  }
+
+  #derive(name, make) {
+    if (!this.#derived.has(name)) this.#derived.set(name, make());
+    return this.#derived.get(name);
   }
 
   #set(job) {
     const old = this.jobs.get(job.id);
-    const line = this.#line(job.queue);
-    if (old?.status === "queued" && job.status === "queued") line.replace(old, job);
-    else if (old?.status === "queued") line.remove(old);
-    else if (job.status === "queued") line.add(job);
+    if (old?.status !== "running" || job.status !== "running") this.#derived.clear(); // progress changes nothing there
+    if (old?.status === "queued" && job.status === "queued" && old.queue === job.queue)
+      this.#line(job.queue).replace(old, job);
+    else {
+      if (old?.status === "queued") this.#line(old.queue).remove(old);
+      if (job.status === "queued") this.#line(job.queue).add(job);
+    }
+    if (job.status === "scheduled" || job.status === "held") this.aside.set(job.id, job);
+    else this.aside.delete(job.id);
     if (job.status === "running") this.running.set(job.id, job);
     else this.running.delete(job.id);
     if (isFinished(job)) this.#finished.set(job.id, job);
@@ -197,13 +251,20 @@ export class Store {
   }
 
   #clear() {
-    const { jobs, queues, workers, lines, running, missing } = this;
-    for (const kept of [jobs, queues, workers, lines, running, missing, this.#finished, this.#unseen]) kept.clear();
+    const { jobs, queues, workers, lines, aside, running, missing } = this;
+    const others = [this.#finished, this.#unseen, this.#derived];
+    for (const kept of [jobs, queues, workers, lines, aside, running, missing, ...others]) kept.clear();
   }
 
   #tell(what, detail) {
     for (const listener of this.#listeners) listener(what, detail);
   }
+}
+
+/** By the time that they wait for; those that are held come last. */
+function soonestFirst(a, b) {
+  const due = ({ status, not_before, created_at }) => (status === "held" ? `~${created_at}` : not_before);
+  return due(a) < due(b) ? -1 : 1;
 }
 
 function split(stream) {

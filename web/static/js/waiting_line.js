@@ -1,5 +1,5 @@
-// The waiting jobs of one queue in the order they will run: priority (higher first), then first come.
-// A sorted array and bisection, as projections/queue_order.py.
+// The jobs of one queue that are in line, in the order they will run: background last, priority (higher first),
+// then first come, or where somebody has moved them. A sorted array and bisection, as projections/queue_order.py.
 
 export class WaitingLine {
   jobs = [];
@@ -8,18 +8,32 @@ export class WaitingLine {
     this.jobs.splice(this.#place(job), 0, job);
   }
 
-  /** Put the newer object of a job where the older one stands. */
+  /** Put the newer object of a job where it belongs. */
   replace(old, job) {
-    this.jobs[this.#place(old)] = job;
+    if (isBefore(old, job) || isBefore(job, old)) {
+      this.remove(old);
+      this.add(job);
+    } else {
+      this.jobs[this.#place(old)] = job;
+    }
   }
 
   remove(job) {
     this.jobs.splice(this.#place(job), 1);
   }
 
-  /** 1 for the job that is next out. */
-  rank(job) {
-    return this.#place(job) + 1;
+  /** Job id -> 1 for the one that is next out, counting those that can run; in a fair queue among its submitter's. */
+  ranks(isFair, isBlocked) {
+    const ranks = new Map();
+    const counts = new Map();
+    for (const job of this.jobs) {
+      if (isBlocked(job)) continue;
+      const among = isFair ? job.submitter : "";
+      const rank = (counts.get(among) ?? 0) + 1;
+      counts.set(among, rank);
+      ranks.set(job.id, rank);
+    }
+    return ranks;
   }
 
   #place(job) {
@@ -34,9 +48,11 @@ export class WaitingLine {
   }
 }
 
-/** `order` decides between submissions of one instant; it is the store's, see store.js. */
 function isBefore(a, b) {
+  if (a.background !== b.background) return b.background;
   if (a.priority !== b.priority) return a.priority > b.priority;
-  if (a.created_at !== b.created_at) return a.created_at < b.created_at;
-  return a.order < b.order;
+  return place(a) < place(b);
 }
+
+/** A job that had ended when the service told of it has no order; the event that says so is on its way. */
+const place = ({ order, id }) => order ?? `~${id}`;
