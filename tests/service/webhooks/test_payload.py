@@ -30,7 +30,7 @@ def test_a_completed_job_names_its_files_by_path_and_never_its_prompt(history: H
         "timestamp": "1970-01-01T00:00:06.000000Z",
         "data": {
             "id": "j", "status": "completed", "queue": "default", "task": "text-to-image", "model": "demo",
-            "priority": 60, "tags": ["t"], "submitter": "ann", "attempts": 1,
+            "priority": 60, "tags": ["t"], "metadata": {}, "batch": None, "submitter": "ann", "attempts": 1,
             "created_at": "1970-01-01T00:00:04.000000Z", "started_at": "1970-01-01T00:00:05.000000Z",
             "finished_at": "1970-01-01T00:00:06.000000Z", "error": None, "position": 5,
             "artifacts": [{"digest": PNG.digest, "media_type": "image/png", "bytes": 9, "width": 8, "height": 8,
