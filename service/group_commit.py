@@ -25,8 +25,10 @@ from events.log import Asked, Committed, Log, LogClosed, State
 MAX_GROUP = 256
 """Decisions in one commit: beyond it the loss of latency outgrows the fsync saved (docs/performance.md)."""
 
-QUICK_S = 0.0003
-"""A commit that takes less is made in the event loop, where the two hand-overs saved are a third of it."""
+QUICK_S = 0.0005
+"""A commit that takes less is made in the event loop: the two hand-overs that it saves are a third of such a one,
+and the loop is often held up as long by other things. Measured in the thread a commit takes a little longer, which
+must not keep it there."""
 
 MAX_QUICK = 4
 """Records of a decision that may be made there: a batch of a thousand takes the thread 40 ms."""
