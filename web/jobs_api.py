@@ -35,6 +35,7 @@ from web.requests import (
     rate_limits_of,
     shown,
     shown_job,
+    shown_jobs,
     view_of,
     views_of,
 )
@@ -117,7 +118,7 @@ async def index(request: Request) -> Response:
     )
     return json_response(
         JobList(
-            jobs=[shown_job(request, view) for view in page.jobs],
+            jobs=shown_jobs(request, page.jobs),
             next_cursor=None if page.next_cursor is None else f"after:{page.next_cursor}",
             previous_cursor=None if page.previous_cursor is None else f"before:{page.previous_cursor}",
         )

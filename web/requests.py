@@ -20,6 +20,7 @@ from service.field_errors import explain
 from service.handle import Handler
 from service.planner import Planner
 from service.refusals import InvalidField, UnknownJob
+from service.scheduling.ranks import Ranks
 from service.webhooks.address import BadUrl, check_target, parse_url
 from web.errors import Problem
 from web.rate_limits import RateLimits
@@ -143,6 +144,13 @@ async def shown(request: Request, job: str, status: int = 200) -> Response:
 
 def shown_job(request: Request, view: JobView) -> JobResource:
     """The job as the API shows it now."""
+    return shown_jobs(request, [view])[0]
+
+
+def shown_jobs(request: Request, views: Sequence[JobView]) -> list[JobResource]:
+    """Jobs as the API shows them now."""
     dispatcher: Dispatcher = request.app.state.dispatcher
     planner: Planner = request.app.state.planner
-    return job_resource(view, handler_of(request).state, dispatcher.progress, planner.eta)
+    state = handler_of(request).state
+    ranks = Ranks(state)
+    return [job_resource(view, state, ranks, dispatcher.progress, planner.eta) for view in views]

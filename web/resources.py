@@ -18,13 +18,13 @@ from events.queues import PauseReason, Rules
 from events.workers import Device
 from projections.jobs import AttemptView, JobView
 from projections.live import LiveState
-from projections.live_job import WAITING, LiveJob, Status
+from projections.live_job import LiveJob, Status
 from projections.queues import QueueView
 from projections.rank import WIDTH
 from projections.workers import WorkerView
 from service.protocol import Progress
-from service.scheduling.eligible import rank, why_nobody
 from service.scheduling.eta import Blocked, Eta
+from service.scheduling.ranks import Ranks
 from service.tasks.catalog import Model
 
 
@@ -251,6 +251,7 @@ def _second(at_s: int) -> str:
 def job_resource(
     view: JobView,
     state: LiveState,
+    ranks: Ranks,
     progress: Mapping[str, Progress],
     eta_of: Callable[[LiveJob], tuple[Eta, int] | None],
 ) -> JobResource:
@@ -266,10 +267,10 @@ def job_resource(
         status=view.status,
         phase=view.phase or None,
         progress=progress_resource(newest) if newest else None,
-        rank=rank(state, live) if live is not None and is_waiting else None,
+        rank=ranks.rank(live) if live is not None and is_waiting else None,
         order=f"{live.rank}.{live.submitted:0{WIDTH}x}" if live is not None else None,
         eta=_estimate(eta_of(live)) if live is not None and is_waiting else None,
-        blocked=why_nobody(state, live) if live is not None and live.status in WAITING else None,
+        blocked=ranks.why_nobody(live) if live is not None and is_waiting else None,
         priority=view.priority,
         background=view.is_background,
         submitter=view.submitter,

@@ -11,7 +11,6 @@ from pathlib import Path
 from websockets.exceptions import ConnectionClosed
 
 from service import protocol as say
-from service.worker import frames
 from service.worker.backoff import pauses
 from service.worker.desk import Desk
 from service.worker.journal import Journal
