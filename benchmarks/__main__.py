@@ -10,13 +10,14 @@ from pathlib import Path
 
 import msgspec
 
-from benchmarks import noop, overhead, reads, replay, startup, submit
+from benchmarks import noop, overhead, reads, replay, startup, submit, waiting
 from benchmarks.measure import Row, table
 
 SUBJECTS: Mapping[str, Callable[[bool], list[Row]]] = {
     "startup": startup.rows,
     "submit": submit.rows,
     "noop": noop.rows,
+    "waiting": waiting.rows,
     "reads": reads.rows,
     "replay": replay.rows,
     "overhead": overhead.rows,

@@ -52,6 +52,7 @@ def answer(submission: Submission) -> JobResource:
         tags=submission.tags,
         metadata=submission.metadata,
         batch=None,
+        parent=None,
         not_before=None,
         start_deadline=None,
         finish_deadline=None,

@@ -19,9 +19,10 @@ from events.jobs import JobEvent
 from events.keys import KeyEvent
 from events.queues import QueueEvent
 from events.upcasters import upcast
+from events.webhooks import WebhookEvent
 from events.workers import WorkerEvent
 
-AnyEvent = JobEvent | QueueEvent | WorkerEvent | KeyEvent | BatchEvent
+AnyEvent = JobEvent | QueueEvent | WorkerEvent | KeyEvent | BatchEvent | WebhookEvent
 
 TYPES: dict[str, type[Event]] = {str(kind.__struct_config__.tag): kind for kind in AnyEvent.__args__}
 """Every event type by its name in the log."""

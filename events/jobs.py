@@ -58,6 +58,7 @@ class JobSubmitted(Event, frozen=True, kw_only=True):
     request_digest: str | None = None
     metadata: dict[str, str] = msgspec.field(default_factory=dict)
     batch: str | None = None
+    parent: str | None = None  # id of the job that this one was made from
     is_background: bool = False
     is_held: bool = False
     not_before_us: int | None = None

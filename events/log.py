@@ -54,10 +54,11 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Asked(msgspec.Struct, Generic[State], frozen=True):
-    """A decision to be run, and for whom."""
+    """A decision to be run, and for whom. `many` is the most records that it may make."""
 
     decision: Decision[State]
     request: Request
+    many: int = 1
 
 
 class Committed(msgspec.Struct, frozen=True):

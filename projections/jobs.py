@@ -103,6 +103,7 @@ class JobView(msgspec.Struct, omit_defaults=True):
     facts: dict[str, Any] = {}
     metadata: dict[str, str] = {}
     batch: str | None = None
+    parent: str | None = None
     is_background: bool = False
     not_before_us: int | None = None
     start_deadline_us: int | None = None
@@ -233,6 +234,7 @@ def _submitted(event: JobSubmitted, record: Record) -> JobView:
         position=record.position,
         metadata=event.metadata,
         batch=event.batch,
+        parent=event.parent,
         is_background=event.is_background,
         not_before_us=event.not_before_us,
         start_deadline_us=event.start_deadline_us,

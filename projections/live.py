@@ -30,6 +30,7 @@ from projections.costs import Costs, spent_of
 from projections.fair_clocks import FairClocks
 from projections.live_job import FINISHED, WAITING, LiveJob, fold_job
 from projections.queue_order import QueueOrder
+from projections.webhooks import LiveWebhook, fold_webhook
 
 NO_LIMITS = Limits()
 TAKES_DOWN = frozenset({"crash", "out-of-memory"})
@@ -104,6 +105,7 @@ class LiveState(msgspec.Struct):
     quarantined: dict[str, str] = {}  # worker -> why
     costs: Costs = msgspec.field(default_factory=Costs)
     accuracy: Accuracy = msgspec.field(default_factory=Accuracy)
+    webhooks: dict[str, LiveWebhook] = {}
 
     def apply(self, record: Record) -> None:
         """Take in the record at `position` + 1."""
@@ -118,6 +120,8 @@ class LiveState(msgspec.Struct):
                 self._apply_worker(record)
             case "key":
                 self._apply_key(record)
+            case "webhook":
+                fold_webhook(self.webhooks, record)
 
     def attempts_of(self, worker: str) -> list[LiveJob]:
         """The jobs that run on `worker`."""

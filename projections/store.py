@@ -90,6 +90,12 @@ class ViewStore:
         _apply(self._writer, log, self._projections, records, snapshot)
         self.position = records[-1].position
 
+    @contextmanager
+    def writing(self) -> Iterator[apsw.Connection]:
+        """A transaction of the folding thread, for what it keeps beside what is folded."""
+        with self._writer:
+            yield self._writer
+
     def reader(self) -> apsw.Connection:
         """This thread's own read-only connection."""
         return self._readers.get()

@@ -11,9 +11,16 @@ from events.keys import Limits, Scope
 from events.queues import PauseReason, Rules
 from events.workers import Device, LossReason
 
+DeliveryOutcome = Literal["delivered", "gave-up", "gone"]
+
 
 class Command(msgspec.Struct, frozen=True, kw_only=True):
     """Base of every command."""
+
+    @property
+    def many(self) -> int:
+        """The most records it may cause, roughly: what causes many is not decided in the event loop."""
+        return 1
 
 
 class SubmitJob(Command, frozen=True, kw_only=True):
@@ -34,11 +41,13 @@ class SubmitJob(Command, frozen=True, kw_only=True):
     idempotency_key: str | None = None
     request_digest: str | None = None
     metadata: dict[str, str] = {}
+    parent: str | None = None  # known, checked by the caller
     is_background: bool = False
     is_held: bool = False
     not_before_us: int | None = None
     start_deadline_us: int | None = None
     finish_deadline_us: int | None = None
+    callback: str | None = None  # URL, checked by the caller
 
 
 class SubmitBatch(Command, frozen=True, kw_only=True):
@@ -46,6 +55,12 @@ class SubmitBatch(Command, frozen=True, kw_only=True):
 
     batch: str
     jobs: tuple[SubmitJob, ...]
+    callback: str | None = None  # URL, checked by the caller
+
+    @property
+    def many(self) -> int:
+        """One a job."""
+        return len(self.jobs)
 
 
 class LeaseJob(Command, frozen=True, kw_only=True):
@@ -150,6 +165,11 @@ class Sweep(Command, frozen=True, kw_only=True):
     """Do what time alone has brought by now: jobs become due, deadlines pass. At most `limit` jobs."""
 
     limit: int
+
+    @property
+    def many(self) -> int:
+        """One a job."""
+        return self.limit
 
 
 class TimeOutAttempt(Command, frozen=True, kw_only=True):
@@ -261,3 +281,59 @@ class RevokeKey(Command, frozen=True, kw_only=True):
     """Let a key open nothing any more."""
 
     key: str
+
+
+class CreateWebhook(Command, frozen=True, kw_only=True):
+    """Tell `url` of these event types, of these queues (none: of all), signed with `secret`."""
+
+    webhook: str
+    url: str
+    secret: str
+    events: tuple[str, ...]
+    queues: tuple[str, ...] = ()
+
+
+class ChangeWebhook(Command, frozen=True, kw_only=True):
+    """Give a webhook another address, filter or state; None leaves it as it is."""
+
+    webhook: str
+    url: str | None = None
+    events: tuple[str, ...] | None = None
+    queues: tuple[str, ...] | None = None
+    is_enabled: bool | None = None
+
+
+class RotateWebhookSecret(Command, frozen=True, kw_only=True):
+    """Sign with another secret; the old one signs too for a day."""
+
+    webhook: str
+    secret: str
+
+
+class RemoveWebhook(Command, frozen=True, kw_only=True):
+    """Tell it nothing any more and forget what it was told."""
+
+    webhook: str
+
+
+class PingWebhook(Command, frozen=True, kw_only=True):
+    """Send a test message, once."""
+
+    webhook: str
+
+
+class RedeliverWebhook(Command, frozen=True, kw_only=True):
+    """Send a delivery again."""
+
+    webhook: str
+    delivery: str
+
+
+class SettleDelivery(Command, frozen=True, kw_only=True):
+    """A round of a delivery has ended; `gone` means that the endpoint answered 410."""
+
+    webhook: str
+    delivery: str
+    round: int
+    attempts: int
+    outcome: DeliveryOutcome

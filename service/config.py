@@ -19,10 +19,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """TCP port, 0 for any free one."""
     allow_hosts: tuple[str, ...] = ()
     """Host names a request may be addressed to, besides loopback and `host`."""
+    webhook_allow: tuple[str, ...] = ()
+    """Host names, addresses and networks that webhooks may lead to although they are not public, by http too."""
     devices: tuple[str, ...] = ("auto",)
     """Devices to start a worker on, one each; `auto` is every GPU of this machine, else the CPU. () for none."""
     worker_options: tuple[str, ...] = ()
     """Further arguments of those workers."""
+    pause_after_crash: bool = False
     lease_s: float = 30.0
     """How long a silent worker keeps its jobs, seconds."""
     beat_s: float = 5.0

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Protocol
 
 import msgspec
 
@@ -22,40 +20,14 @@ from projections.live import LiveWorker
 from service import commands as ask
 from service import protocol as say
 from service.decisions.workers import keeps
-from service.group_commit import Answer
 from service.handle import Handler
 from service.refusals import NotLeasable, Refusal, StaleAttempt
 from service.reports import command_of
 from service.scheduling.pick import Pick, pick
+from service.sessions import Audience, Session
 from service.watchdog import Watchdog
 
 logger = logging.getLogger("safelight.dispatch")
-
-Send = Callable[[say.ToWorker], None]
-
-
-class Audience(Protocol):
-    """Who is told what is never in the log."""
-
-    def progress(self, job: str, queue: str, progress: say.Progress) -> None:
-        """A running attempt has come this far."""
-
-    def preview(self, job: str, queue: str, preview: say.Preview) -> None:
-        """A passing picture of a running attempt."""
-
-
-class Session(msgspec.Struct, eq=False):
-    """One socket of a worker. `send` queues a message; `end` closes the socket after what is queued."""
-
-    id: str
-    send: Send
-    end: Callable[[], None]
-    worker: str = ""
-    boot: str = ""
-    credit: int = 0
-    offers: dict[str, str] = {}  # offer id -> job id
-    reports: deque[tuple[int, Answer, say.Reported]] = msgspec.field(default_factory=deque)
-    is_drained: bool = False
 
 
 class Offered(msgspec.Struct, frozen=True):

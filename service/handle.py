@@ -85,7 +85,8 @@ class Handler:
         `state` has taken them in by then. It raises the Refusal that the decision met, or LogFull when the disk
         has no room.
         """
-        return self._commits.ask(Asked(lambda tx: decide(tx, command), Request(actor=actor, cause=cause)))
+        request = Request(actor=actor, cause=cause)
+        return self._commits.ask(Asked(lambda tx: decide(tx, command), request, command.many))
 
     async def shown(self) -> None:
         """Return once every view shows what is durable now. Raises ViewsBehind while they cannot be written."""

@@ -23,6 +23,10 @@ LEAST_S = 0.25
 DEPTH = 100
 """Starts that a forecast plays through; the jobs behind are told by the work before them."""
 
+LANES = 30_000
+"""Lanes that a forecast may look at, some 5 ms: every start looks at each of them, so that with thousands of
+submitters fewer starts are played through."""
+
 STALE_S = 5.0
 """Seconds after which a forecast is made anew though nothing happened but time, while something runs."""
 
@@ -95,7 +99,9 @@ class Planner:
         state = self._handler.state
         at_us = self._clock()
         workers = [worker for worker in map(self._worker, state.workers) if worker is not None]
-        self._forecast = forward(workers, PickLine(state), state.costs, state.accuracy, at_us, DEPTH)
+        line = PickLine(state)
+        depth = max(1, min(DEPTH, LANES // max(1, line.lanes)))
+        self._forecast = forward(workers, line, state.costs, state.accuracy, at_us, depth)
         self._made_at, self._made_at_us, self._has_changed = self._monotonic(), at_us, False
         for job, eta in self._forecast.etas.items():
             self._note(state.jobs[job], eta, at_us)

@@ -208,3 +208,48 @@ class UnknownKey(Refusal):
     def __init__(self, key: str) -> None:
         super().__init__(f"key {key} is not known or already revoked; list keys with `safelight keys`")
         self.key = key
+
+
+class UnknownWebhook(Refusal):
+    """There is no such webhook."""
+
+    kind = "unknown-webhook"
+
+    def __init__(self, webhook: str) -> None:
+        super().__init__(f"webhook {webhook} is not known; list webhooks with `safelight webhooks list`")
+        self.webhook = webhook
+
+
+class UnknownDelivery(Refusal):
+    """The webhook has no such delivery, or no longer: they are kept for 30 days."""
+
+    kind = "unknown-delivery"
+
+    def __init__(self, webhook: str, delivery: str) -> None:
+        super().__init__(
+            f"webhook {webhook} has no delivery {delivery}; list them with GET /v1/webhooks/{webhook}/deliveries"
+        )
+        self.webhook = webhook
+        self.delivery = delivery
+
+
+class TooManyWebhooks(Refusal):
+    """Each webhook costs work at every event, so there is a bound."""
+
+    kind = "too-many-webhooks"
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"there are {most} webhooks, which is the most; remove one that is no longer needed")
+        self.most = most
+
+
+class BuiltInWebhook(Refusal):
+    """The webhook that signs callbacks has no address: only its secret can be changed."""
+
+    kind = "built-in-webhook"
+
+    def __init__(self, webhook: str, action: str) -> None:
+        super().__init__(
+            f"webhook {webhook} cannot be {action}: it only signs the callbacks of jobs; make one of your own"
+        )
+        self.webhook = webhook

@@ -26,6 +26,7 @@ class History:
 
     def __init__(self) -> None:
         self.records: list[Record] = []
+        self._streams: dict[str, list[Record]] = {}
         self.state = LiveState()
         self.at_us = 1_000_000
 
@@ -54,13 +55,17 @@ class History:
             private=draft.private,
         )
         self.records.append(record)
+        self._streams.setdefault(draft.stream, []).append(record)
         self.state.apply(record)
         return record
 
     # the transaction that decide() sees, and the log that views read
 
     def stream(self, name: str) -> list[Record]:
-        return [r for r in self.records if r.stream == name]
+        return self._streams.get(name, [])
+
+    def read_stream(self, name: str) -> list[Record]:
+        return [_stored(record) for record in self.stream(name)]
 
     def head(self) -> int:
         return len(self.records)

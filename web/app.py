@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import random
 import secrets
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import msgspec
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
@@ -18,6 +22,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from events.jobs import JobSubmitted
+from events.webhooks import CALLBACK, WebhookSecrets
 from service import commands as ask
 from service import protocol as say
 from service.artifacts import ArtifactStore
@@ -27,6 +32,9 @@ from service.dispatch import Dispatcher
 from service.handle import Handler
 from service.planner import Planner
 from service.sweeps import Sweeps
+from service.webhooks.address import parse_allowed
+from service.webhooks.office import WebhookOffice
+from service.webhooks.signing import SECRET_BYTES, make_secret
 from web import (
     artifacts_api,
     events_api,
@@ -36,6 +44,7 @@ from web import (
     keys_api,
     openapi,
     queues_api,
+    webhooks_api,
     worker_socket,
     workers_api,
 )
@@ -44,6 +53,9 @@ from web.gate import Gate, is_loopback
 from web.hub import Hub
 from web.rate_limits import RateLimits
 from web.resources import eta_resource, progress_resource
+
+if TYPE_CHECKING:
+    from service.webhooks.post import Post
 
 TICK_S = 0.5
 STATIC = Path(__file__).parent / "static"
@@ -64,6 +76,7 @@ async def open_app(config: Config) -> AsyncIterator[Gate]:
     handler = Handler(config.data, clock=_now_us)
     try:
         await _first_start(handler, config)
+        await _after_crash(handler, config)
         artifacts = ArtifactStore(config.data / "artifacts")
         dispatcher = Dispatcher(
             handler,
@@ -94,6 +107,8 @@ async def open_app(config: Config) -> AsyncIterator[Gate]:
         app.state.rate_limits, app.state.planner = RateLimits(), planner
         app.state.handler, app.state.dispatcher, app.state.hub = handler, dispatcher, hub
         app.state.artifacts = artifacts
+        app.state.webhooks = webhooks = _open_webhooks(handler, config)
+        app.state.webhook_allowed = parse_allowed(config.webhook_allow)
         ticking = asyncio.create_task(_tick(dispatcher, sweeps, planner))
         try:
             yield _gated(app, handler, config)
@@ -101,8 +116,10 @@ async def open_app(config: Config) -> AsyncIterator[Gate]:
             ticking.cancel()
             await sweeps.close()
             await hub.close()
+            await webhooks.close()
     finally:
         await handler.close()
+    _running_mark(config).unlink(missing_ok=True)  # it came to a good end
 
 
 def _now_us() -> int:
@@ -121,8 +138,8 @@ def worker_key_file(config: Config) -> Path:
 
 def _routes() -> list[BaseRoute]:
     modules = (
-        job_control_api, jobs_api, queues_api, workers_api, artifacts_api, events_api, keys_api, health_api,
-        openapi, worker_socket,
+        job_control_api, jobs_api, queues_api, workers_api, artifacts_api, events_api, keys_api, webhooks_api,
+        health_api, openapi, worker_socket,
     )  # fmt: skip
     routes: list[BaseRoute] = [route for module in modules for route in module.ROUTES]
     return [
@@ -130,6 +147,33 @@ def _routes() -> list[BaseRoute]:
         Route("/", page, methods=["GET"], include_in_schema=False),
         Mount("/static", StaticFiles(directory=STATIC)),
     ]
+
+
+def _open_webhooks(handler: Handler, config: Config) -> WebhookOffice:
+    @cache
+    def post() -> Post:
+        # With httpx and the certificates of the authorities 70 ms, which a start need not wait for.
+        from service.webhooks.post import Post
+
+        return Post(parse_allowed(config.webhook_allow))
+
+    return WebhookOffice(
+        config.data / "outbox.db",
+        handler,
+        lambda url, headers, body: post().send(url, headers, body),
+        clock=lambda: time.time_ns() // 1000,
+        chance=random.random,
+        callback_of=lambda record, submitted: _callback_of(handler, record.subject, submitted.batch),
+    )
+
+
+def _callback_of(handler: Handler, *subjects: str | None) -> str | None:
+    """The address that the first of a job and its batch asked to be told at."""
+    for subject in subjects:
+        records = handler.log.read_stream(f"callback/{subject}") if subject is not None else []
+        if records and records[0].private:
+            return msgspec.json.decode(records[0].private, type=WebhookSecrets).url
+    return None
 
 
 def _gated(app: Starlette, handler: Handler, config: Config) -> Gate:
@@ -171,14 +215,31 @@ async def _tick(dispatcher: Dispatcher, sweeps: Sweeps, planner: Planner) -> Non
 
 
 async def _first_start(handler: Handler, config: Config) -> None:
-    """What every data folder has: the default queue, and a key for this machine's own workers."""
+    """What every data folder has: the default queue, a secret for callbacks, a key for local workers."""
     await handler.ask(ask.CreateQueue(queue="default"), actor="system", cause="start")
+    secret = make_secret(secrets.token_bytes(SECRET_BYTES))
+    callback = ask.CreateWebhook(webhook=CALLBACK, url="", secret=secret, events=())
+    await handler.ask(callback, actor="system", cause="start")
     await _make_worker_key(handler, worker_key_file(config))
     if not is_loopback(config.host) and not any(set(k.scopes) - {"worker"} for k in handler.state.keys.values()):
         raise NeedsKey(
             f"--host {config.host} lets other machines in, and no key exists; start on 127.0.0.1, "
             "run `safelight keys create NAME --scope admin`, then start again"
         )
+
+
+async def _after_crash(handler: Handler, config: Config) -> None:
+    """Note that the service runs; where it was still running when it last ended, pause its queues if configured."""
+    mark = _running_mark(config)
+    if mark.exists() and config.pause_after_crash:
+        for queue in handler.state.queues:
+            await handler.ask(ask.PauseQueue(queue=queue, reason="crash"), actor="system", cause="start")
+        logger.warning("the service did not come to a good end: its queues are paused until they are resumed")
+    mark.touch()
+
+
+def _running_mark(config: Config) -> Path:
+    return config.data / "running"
 
 
 async def _make_worker_key(handler: Handler, path: Path) -> None:

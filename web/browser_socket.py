@@ -21,6 +21,7 @@ from projections.store import ViewStore
 from service.dispatch import Dispatcher
 from service.handle import Handler, ViewsBehind
 from service.planner import Planner
+from service.scheduling.ranks import Ranks
 from web.errors import Problem
 from web.hub import Filter, Hub, Subscriber
 from web.queues_api import queues
@@ -107,7 +108,8 @@ async def _greet(websocket: WebSocket, wanted: Filter, after: int | None, most: 
     rest = {"queues": queues(handler.views), "workers": workers(handler, dispatcher)}
     pages = [views[start : start + SNAPSHOT_PAGE] for start in range(0, len(views), SNAPSHOT_PAGE)] or [[]]
     for number, page in enumerate(pages):
-        jobs = [job_resource(view, handler.state, dispatcher.progress, planner.eta) for view in page]
+        ranks = Ranks(handler.state)
+        jobs = [job_resource(view, handler.state, ranks, dispatcher.progress, planner.eta) for view in page]
         head = {"op": "snapshot", "as_of": as_of, "jobs": jobs, "last": number == len(pages) - 1}
         await _send(websocket, {**head, **(rest if number == 0 else {"queues": [], "workers": []})})
         await asyncio.sleep(0)  # 10,000 waiting jobs take 0.2 s: others have their turn between two pages

@@ -33,6 +33,7 @@ COMMANDS = {
     "models": "web.commands_service:models",
     "tasks": "web.commands_service:tasks",
     "keys": "web.commands_keys:keys",
+    "webhooks": "web.commands_webhooks:webhooks",
     "replay": "web.replay:replay",
     "doctor": "web.doctor:doctor",
 }
@@ -84,6 +85,7 @@ SUMMARIES = {
     "models": "List models and whether a worker has them.",
     "tasks": "List tasks and their parameters.",
     "keys": "Make, list, limit and revoke API keys.",
+    "webhooks": "Make webhooks, see and repeat what they were told.",
     "replay": "Fold a log into fresh views; print or export it.",
     "doctor": "Check this machine and the service.",
 }

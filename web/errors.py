@@ -31,6 +31,10 @@ STATUS: dict[type[no.Refusal], int] = {
     no.LimitReached: 429,
     no.CannotMove: 409,
     no.CountChanged: 409,
+    no.UnknownWebhook: 404,
+    no.UnknownDelivery: 404,
+    no.TooManyWebhooks: 409,
+    no.BuiltInWebhook: 409,
 }
 """One status for each refusal; every refusal must be here (checked)."""
 

@@ -121,7 +121,7 @@ def needed_scope(scope: Mapping[str, Any]) -> KeyScope | None:
         return "worker"
     if path == "/" or path.startswith(PUBLIC):
         return None
-    if path.startswith("/v1/keys"):
+    if path.startswith(("/v1/keys", "/v1/webhooks")):
         return "admin"
     if scope["type"] == "websocket" or scope["method"] in SAFE_METHODS:
         return "viewer"

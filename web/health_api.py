@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import suppress
 from importlib.metadata import version
 
@@ -12,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from projections.job_queries import job_counts
-from service.handle import ViewsBehind
+from service.handle import Handler, ViewsBehind
 from web.errors import Problem
 from web.requests import handler_of, json_response
 
@@ -43,6 +44,7 @@ async def health(request: Request) -> Response:
                 "sqlite": apsw.sqlite_lib_version(),
             },
             "views": {"position": handler.views.position},
+            "estimates": {"share_within_20_percent": handler.state.accuracy.share_within()},
             "workers": {"connected": len(dispatcher.connected)},
             "push": {"subscribers": request.app.state.hub.subscribers},
         }
@@ -62,11 +64,18 @@ async def metrics(request: Request) -> Response:
     for name, text, value in (
         ("safelight_log_position", "Newest position of the log", handler.log.head()),
         ("safelight_views_position", "Position the views have reached", handler.views.position),
+        ("safelight_eta_share_within_20_percent", "Estimates that were right", _share(handler)),
         ("safelight_workers_connected", "Workers with a session", len(dispatcher.connected)),
         ("safelight_push_subscribers", "Open push sockets", hub.subscribers),
     ):
         Gauge(name, text, registry=registry).set(value)
     return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _share(handler: Handler) -> float:
+    """Of the last 200 jobs with a first estimate; NaN while there are none."""
+    share = handler.state.accuracy.share_within()
+    return math.nan if share is None else share
 
 
 ROUTES = [

@@ -15,7 +15,7 @@ from events.entropy import Entropy
 from projections.job_queries import JobFilter, batch_counts, find_ids
 from projections.live_job import Status
 from service import commands as ask
-from service.refusals import CountChanged, Refusal, UnknownBatch
+from service.refusals import CountChanged, Refusal, UnknownBatch, UnknownQueue
 from service.tasks.task import MAX_SEED
 from web.requests import body_as, caller_of, cause_of, handler_of, json_response, shown, view_of, views_of
 from web.resources import BatchResource, BulkResource
@@ -133,6 +133,15 @@ async def bulk(request: Request) -> Response:
     return json_response(await _do_all(request, said.action, command, ids))
 
 
+async def clear(request: Request) -> Response:
+    """Cancel every job of a queue that waits; what runs goes on."""
+    queue = request.path_params["queue"]
+    if queue not in (known := handler_of(request).state.queues):
+        raise UnknownQueue(queue, sorted(known))
+    ids = await _matching(request, Which(queue=queue), ("scheduled", "held", "queued"))
+    return json_response(await _do_all(request, "cancel", ask.CancelJob, ids))
+
+
 async def batch(request: Request) -> Response:
     """How a batch stands."""
     return json_response(await _batch(request))
@@ -155,6 +164,7 @@ ROUTES = [
     Route("/v1/jobs/{job}/hold", hold, methods=["POST"]),
     Route("/v1/jobs/{job}/release", release, methods=["POST"]),
     Route("/v1/jobs/{job}/move", move, methods=["POST"]),
+    Route("/v1/queues/{queue}/clear", clear, methods=["POST"]),
     Route("/v1/batches/{batch}", batch, methods=["GET"]),
     Route("/v1/batches/{batch}/cancel", cancel_batch, methods=["POST"]),
 ]

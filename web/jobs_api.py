@@ -27,6 +27,7 @@ from web.requests import (
     body_as,
     caller_of,
     cause_of,
+    check_url,
     choice,
     handler_of,
     integer,
@@ -34,6 +35,7 @@ from web.requests import (
     rate_limits_of,
     shown,
     shown_job,
+    shown_jobs,
     view_of,
     views_of,
 )
@@ -50,6 +52,10 @@ _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 async def submit(request: Request) -> Response:
     """Put a job or a batch in a queue: 201, or 200 when the Idempotency-Key repeats an earlier request."""
     submission = await body_as(request, Submission)
+    if submission.parent is not None:
+        await view_of(request, submission.parent)
+    if submission.callback is not None:
+        check_url(request, "callback", submission.callback)
     caller = Caller(
         submitter=caller_of(request).actor, idempotency_key=_idempotency_key(request), body=await request.body()
     )
@@ -112,7 +118,7 @@ async def index(request: Request) -> Response:
     )
     return json_response(
         JobList(
-            jobs=[shown_job(request, view) for view in page.jobs],
+            jobs=shown_jobs(request, page.jobs),
             next_cursor=None if page.next_cursor is None else f"after:{page.next_cursor}",
             previous_cursor=None if page.previous_cursor is None else f"before:{page.previous_cursor}",
         )

@@ -34,6 +34,14 @@ from web.resources import (
     WorkerResource,
 )
 from web.submissions import Submission
+from web.webhooks_api import (
+    DeliveryList,
+    DeliveryResource,
+    NewWebhook,
+    WebhookChange,
+    WebhookList,
+    WebhookResource,
+)
 
 
 class Problem(msgspec.Struct, kw_only=True):
@@ -121,6 +129,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("GET", "/v1/queues/{queue}"): Operation(answer=QueueResource, refusals=(404, 503)),
     ("PUT", "/v1/queues/{queue}"): Operation(answer=QueueResource, body=Rules, refusals=(400, 415, 422, 503, 507)),
     ("POST", "/v1/queues/{queue}/drain"): Operation(answer=QueueResource, refusals=(404, 503, 507)),
+    ("POST", "/v1/queues/{queue}/clear"): Operation(answer=BulkResource, refusals=(404, 503, 507)),
     ("POST", "/v1/queues/{queue}/prune"): Operation(answer=QueueResource, refusals=(404, 503, 507)),
     ("POST", "/v1/queues/{queue}/pause"): Operation(answer=QueueResource, refusals=(404, 503, 507)),
     ("POST", "/v1/queues/{queue}/resume"): Operation(answer=QueueResource, refusals=(404, 503, 507)),
@@ -141,6 +150,28 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         answer=KeyResource, body=Limits, refusals=(400, 404, 415, 422, 503, 507)
     ),
     ("DELETE", "/v1/keys/{key}"): Operation(status=204, refusals=(404, 503, 507)),
+    ("POST", "/v1/webhooks"): Operation(
+        answer=WebhookResource, status=201, body=NewWebhook, refusals=(400, 409, 415, 422, 503, 507)
+    ),
+    ("GET", "/v1/webhooks"): Operation(answer=WebhookList),
+    ("GET", "/v1/webhooks/{webhook}"): Operation(answer=WebhookResource, refusals=(404,)),
+    ("PATCH", "/v1/webhooks/{webhook}"): Operation(
+        answer=WebhookResource, body=WebhookChange, refusals=(400, 404, 409, 415, 422, 503, 507)
+    ),
+    ("DELETE", "/v1/webhooks/{webhook}"): Operation(status=204, refusals=(404, 409, 503, 507)),
+    ("POST", "/v1/webhooks/{webhook}/rotate"): Operation(answer=WebhookResource, refusals=(404, 503, 507)),
+    ("POST", "/v1/webhooks/{webhook}/ping"): Operation(
+        answer=DeliveryResource, status=202, refusals=(404, 409, 503, 507)
+    ),
+    ("GET", "/v1/webhooks/{webhook}/deliveries"): Operation(
+        answer=DeliveryList, query=("limit", "cursor"), refusals=(404, 422, 503)
+    ),
+    ("GET", "/v1/webhooks/{webhook}/deliveries/{delivery}"): Operation(
+        answer=DeliveryResource, refusals=(404, 503)
+    ),
+    ("POST", "/v1/webhooks/{webhook}/deliveries/{delivery}/redeliver"): Operation(
+        answer=DeliveryResource, status=202, refusals=(404, 503, 507)
+    ),
     ("POST", "/v1/session"): Operation(status=204, body=Login, refusals=(400, 401, 415, 422)),
     ("DELETE", "/v1/session"): Operation(status=204),
     ("GET", "/v1/health/live"): Operation(),

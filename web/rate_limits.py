@@ -7,26 +7,34 @@ from __future__ import annotations
 
 import math
 import time
-
-from limits import RateLimitItemPerMinute
-from limits.storage import MemoryStorage
-from limits.strategies import MovingWindowRateLimiter
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from events.keys import Limits
 from service.refusals import LimitReached
+
+if TYPE_CHECKING:
+    from limits.strategies import MovingWindowRateLimiter
 
 
 class RateLimits:
     """The submissions of the last minute, by submitter."""
 
-    def __init__(self) -> None:
-        self._limiter = MovingWindowRateLimiter(MemoryStorage())
+    @cached_property
+    def _limiter(self) -> MovingWindowRateLimiter:
+        # 60 ms of imports, which a service whose keys have no such limit need not wait for
+        from limits.storage import MemoryStorage
+        from limits.strategies import MovingWindowRateLimiter
+
+        return MovingWindowRateLimiter(MemoryStorage())
 
     def check(self, submitter: str, limits: Limits, jobs: int) -> None:
         """Count `jobs` submissions, or refuse them and count none when they are more than the key may have."""
         most = limits.jobs_per_minute
         if most is None:
             return
+        from limits import RateLimitItemPerMinute
+
         item = RateLimitItemPerMinute(max(most, 1))
         if most > 0 and self._limiter.hit(item, submitter, cost=jobs):
             return

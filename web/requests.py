@@ -19,7 +19,9 @@ from service.dispatch import Dispatcher
 from service.field_errors import explain
 from service.handle import Handler
 from service.planner import Planner
-from service.refusals import UnknownJob
+from service.refusals import InvalidField, UnknownJob
+from service.scheduling.ranks import Ranks
+from service.webhooks.address import BadUrl, check_target, parse_url
 from web.errors import Problem
 from web.rate_limits import RateLimits
 from web.resources import JobResource, job_resource
@@ -89,6 +91,14 @@ def check_json_type(request: Request) -> None:
         raise Problem(415, "unsupported-media-type", "an encoded body is not accepted; send it as it is")
 
 
+def check_url(request: Request, field: str, url: str) -> None:
+    """Refuse a URL that nothing could be delivered to: what its name resolves to is checked at each delivery."""
+    try:
+        check_target(parse_url(url), request.app.state.webhook_allowed)
+    except BadUrl as error:
+        raise InvalidField(field, str(error)) from None
+
+
 def integer(request: Request, name: str, default: int, low: int, high: int) -> int:
     """A query parameter as an integer from `low` to `high`."""
     text = request.query_params.get(name)
@@ -134,6 +144,13 @@ async def shown(request: Request, job: str, status: int = 200) -> Response:
 
 def shown_job(request: Request, view: JobView) -> JobResource:
     """The job as the API shows it now."""
+    return shown_jobs(request, [view])[0]
+
+
+def shown_jobs(request: Request, views: Sequence[JobView]) -> list[JobResource]:
+    """Jobs as the API shows them now."""
     dispatcher: Dispatcher = request.app.state.dispatcher
     planner: Planner = request.app.state.planner
-    return job_resource(view, handler_of(request).state, dispatcher.progress, planner.eta)
+    state = handler_of(request).state
+    ranks = Ranks(state)
+    return [job_resource(view, state, ranks, dispatcher.progress, planner.eta) for view in views]

@@ -18,13 +18,13 @@ from events.queues import PauseReason, Rules
 from events.workers import Device
 from projections.jobs import AttemptView, JobView
 from projections.live import LiveState
-from projections.live_job import WAITING, LiveJob, Status
+from projections.live_job import LiveJob, Status
 from projections.queues import QueueView
 from projections.rank import WIDTH
 from projections.workers import WorkerView
 from service.protocol import Progress
-from service.scheduling.eligible import rank, why_nobody
 from service.scheduling.eta import Blocked, Eta
+from service.scheduling.ranks import Ranks
 from service.tasks.catalog import Model
 
 
@@ -109,6 +109,7 @@ class JobResource(msgspec.Struct, frozen=True, kw_only=True):
     tags: tuple[str, ...]
     metadata: dict[str, str]
     batch: str | None
+    parent: str | None
     params: dict[str, Any]
     not_before: str | None
     start_deadline: str | None
@@ -215,7 +216,7 @@ class ModelList(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EventResource(msgspec.Struct, frozen=True, kw_only=True):
-    """One record of the log. `private` is null when there was none or it was erased."""
+    """One record of the log. `private` is null when there was none, it was erased, or is a secret of a webhook."""
 
     position: int
     at: str
@@ -250,6 +251,7 @@ def _second(at_s: int) -> str:
 def job_resource(
     view: JobView,
     state: LiveState,
+    ranks: Ranks,
     progress: Mapping[str, Progress],
     eta_of: Callable[[LiveJob], tuple[Eta, int] | None],
 ) -> JobResource:
@@ -265,16 +267,17 @@ def job_resource(
         status=view.status,
         phase=view.phase or None,
         progress=progress_resource(newest) if newest else None,
-        rank=rank(state, live) if live is not None and is_waiting else None,
+        rank=ranks.rank(live) if live is not None and is_waiting else None,
         order=f"{live.rank}.{live.submitted:0{WIDTH}x}" if live is not None else None,
         eta=_estimate(eta_of(live)) if live is not None and is_waiting else None,
-        blocked=why_nobody(state, live) if live is not None and live.status in WAITING else None,
+        blocked=ranks.why_nobody(live) if live is not None and is_waiting else None,
         priority=view.priority,
         background=view.is_background,
         submitter=view.submitter,
         tags=view.tags,
         metadata=view.metadata,
         batch=view.batch,
+        parent=view.parent,
         params=view.params,
         not_before=_maybe(view.not_before_us),
         start_deadline=_maybe(view.start_deadline_us),
@@ -377,7 +380,7 @@ def event_resource(record: Record) -> EventResource:
         actor=record.actor,
         cause=record.cause,
         data=record.event,
-        private=msgspec.Raw(record.private) if record.private is not None else None,
+        private=msgspec.Raw(record.private) if record.private is not None and record.category == "job" else None,
     )
 
 

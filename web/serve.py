@@ -18,9 +18,18 @@ from starlette.types import ASGIApp
 
 from service.config import Config
 from service.local_worker import LocalWorkers
+from service.webhooks.address import parse_allowed
 from web.transport import PushProtocol
 
 GRACE_S = 20  # seconds that open requests have to end
+
+
+def _checked_allow(context: click.Context, parameter: click.Parameter, words: tuple[str, ...]) -> tuple[str, ...]:
+    try:
+        parse_allowed(words)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+    return words
 
 
 @click.command()
@@ -40,6 +49,11 @@ GRACE_S = 20  # seconds that open requests have to end
     "--allow-host", "allow_hosts", multiple=True, envvar="SAFELIGHT_ALLOW_HOSTS",
     help="A host name requests may be addressed to, besides loopback and --host (default: none). Repeatable.",
 )  # fmt: skip
+@click.option(
+    "--webhook-allow", multiple=True, envvar="SAFELIGHT_WEBHOOK_ALLOW", callback=_checked_allow, metavar="HOST",
+    help="A host name, address or network (CIDR) that webhooks may go to although it is not public, by http too "
+    "(default: none). Repeatable.",
+)  # fmt: skip
 @click.option("--worker/--no-worker", default=True, show_default=True, help="Start workers on this machine.")
 @click.option(
     "--device",
@@ -54,6 +68,11 @@ GRACE_S = 20  # seconds that open requests have to end
     help="A model id those workers offer (default: all whose weights are here). Repeatable.",
 )  # fmt: skip
 @click.option(
+    "--pause-after-crash/--go-on-after-crash", default=False, show_default=True,
+    envvar="SAFELIGHT_PAUSE_AFTER_CRASH",
+    help="Start with every queue paused when the service was killed or crashed.",
+)  # fmt: skip
+@click.option(
     "--lease", "lease_s", type=click.FloatRange(1, 600), default=30.0, show_default=True,
     help="Seconds a silent worker keeps its jobs.",
 )  # fmt: skip
@@ -62,9 +81,11 @@ def serve(
     host: str,
     port: int,
     allow_hosts: tuple[str, ...],
+    webhook_allow: tuple[str, ...],
     worker: bool,
     devices: tuple[str, ...],
     models: tuple[str, ...],
+    pause_after_crash: bool,
     lease_s: float,
 ) -> None:
     """Run the service: log, views, API, push, page, and a worker for each device of this machine."""
@@ -73,8 +94,10 @@ def serve(
         host=host,
         port=port,
         allow_hosts=allow_hosts,
+        webhook_allow=webhook_allow,
         devices=devices if worker else (),
         worker_options=tuple(word for model in models for word in ("--model", model)),
+        pause_after_crash=pause_after_crash,
         lease_s=lease_s,
         beat_s=min(5.0, lease_s / 6),
     )

@@ -33,6 +33,7 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     priority: int = 50
     tags: tuple[str, ...] = ()
     metadata: dict[str, str] = msgspec.field(default_factory=dict)
+    parent: str | None = None
     background: bool = False
     hold: bool = False
     not_before: Instant | None = None
@@ -41,6 +42,7 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     count: int | None = None
     seeds: tuple[int, ...] | None = None
     prompts: tuple[str, ...] | None = None
+    callback: str | None = None
 
     @property
     def is_batch(self) -> bool:
@@ -61,11 +63,12 @@ def command_of(
 ) -> ask.SubmitJob | ask.SubmitBatch:
     """The command. Refuses a batch of too many, or of none, or with its seeds said twice."""
     if not submission.is_batch:
-        return _job(submission, caller, submission.params, new_id(), new_seed())
+        job = _job(submission, caller, submission.params, new_id(), new_seed())
+        return msgspec.structs.replace(job, callback=submission.callback)
     jobs = [_job(submission, caller, params, new_id(), new_seed()) for params in _each(submission)]
     first, *others = jobs
     rest = [msgspec.structs.replace(job, idempotency_key=None, request_digest=None) for job in others]
-    return ask.SubmitBatch(batch=new_id(), jobs=(first, *rest))
+    return ask.SubmitBatch(batch=new_id(), jobs=(first, *rest), callback=submission.callback)
 
 
 def _each(submission: Submission) -> Iterator[dict[str, Any]]:
@@ -75,7 +78,8 @@ def _each(submission: Submission) -> Iterator[dict[str, Any]]:
     if submission.seeds is not None and "seed" in submission.params:
         raise InvalidField("seeds", "params.seed says a seed as well; use one of them")
     prompts: tuple[str | None, ...] = (None,) if submission.prompts is None else submission.prompts
-    many = len(prompts) * (submission.count if submission.count is not None else len(submission.seeds or (0,)))
+    seeds = 1 if submission.seeds is None else len(submission.seeds)
+    many = len(prompts) * (seeds if submission.count is None else submission.count)
     field = next(name for name in ("count", "seeds", "prompts") if getattr(submission, name) is not None)
     if not 1 <= many <= MAX_BATCH:
         raise InvalidField(field, f"a batch of {many} jobs is not accepted: use 1 to {MAX_BATCH}")
@@ -108,6 +112,7 @@ def _job(submission: Submission, caller: Caller, params: dict[str, Any], job: st
         idempotency_key=caller.idempotency_key,
         request_digest=hashlib.sha256(caller.body).hexdigest(),
         metadata=submission.metadata,
+        parent=submission.parent,
         is_background=submission.background,
         is_held=submission.hold,
         not_before_us=_us(submission.not_before),

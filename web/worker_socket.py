@@ -10,7 +10,8 @@ from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from service import protocol as say
-from service.dispatch import Dispatcher, Session
+from service.dispatch import Dispatcher
+from service.sessions import Session
 
 HELLO_S = 10.0
 SEND_S = 10.0  # a worker that does not read for this long is cut off; it comes back and resumes

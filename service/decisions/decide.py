@@ -10,7 +10,7 @@ from events.log import Transaction
 from projections.live import LiveState
 from projections.live_job import LiveJob, fold_stream
 from service import commands as ask
-from service.decisions import control, keys, lease, queues, report, sweep, workers
+from service.decisions import control, keys, lease, queues, report, sweep, webhooks, workers
 from service.decisions.edit import edit
 from service.decisions.submit import submit, submit_batch
 from service.refusals import StaleAttempt
@@ -31,6 +31,13 @@ _OVER_STATE: dict[type[ask.Command], Callable[[LiveState, Any], list[Draft]]] = 
     ask.CreateKey: keys.create_key,
     ask.RevokeKey: keys.revoke_key,
     ask.LimitKey: keys.limit_key,
+    ask.CreateWebhook: webhooks.create_webhook,
+    ask.ChangeWebhook: webhooks.change_webhook,
+    ask.RotateWebhookSecret: webhooks.rotate_webhook_secret,
+    ask.RemoveWebhook: webhooks.remove_webhook,
+    ask.PingWebhook: webhooks.ping_webhook,
+    ask.RedeliverWebhook: webhooks.redeliver_webhook,
+    ask.SettleDelivery: webhooks.settle_delivery,
 }
 _IN_TIME: dict[type[ask.Command], Callable[[LiveState, Any, int], list[Draft]]] = {
     ask.SubmitJob: submit,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from urllib.parse import urlsplit
 
 import msgspec
 
 from events.batches import BatchSubmitted
 from events.envelope import Draft
 from events.jobs import JobSubmitted
+from events.webhooks import CallbackAsked, WebhookSecrets
 from projections.live import LiveQueue, LiveState, repeat_key
 from service.commands import SubmitBatch, SubmitJob
 from service.decisions.queues import known_queue
@@ -43,7 +45,7 @@ def submit(state: LiveState, command: SubmitJob, at_us: int) -> list[Draft]:
     if earlier_job(state, command) is not None:
         return []
     check_room(state, command.queue, command.submitter, 1)
-    return [_submission(command, None, at_us)]
+    return [_submission(command, None, at_us), *_callback(command.job, command.callback)]
 
 
 def submit_batch(state: LiveState, command: SubmitBatch, at_us: int) -> list[Draft]:
@@ -59,7 +61,17 @@ def submit_batch(state: LiveState, command: SubmitBatch, at_us: int) -> list[Dra
         submitter=first.submitter,
     )
     drafts = [Draft(stream=f"batch/{command.batch}", event=batch)]
-    return drafts + [_submission(job, command.batch, at_us) for job in command.jobs]
+    drafts += [_submission(job, command.batch, at_us) for job in command.jobs]
+    return drafts + _callback(command.batch, command.callback)
+
+
+def _callback(subject: str, url: str | None) -> list[Draft]:
+    if url is None:
+        return []
+    parts = urlsplit(url)
+    private = msgspec.json.encode(WebhookSecrets(url=url))
+    event = CallbackAsked(origin=f"{parts.scheme}://{parts.netloc}")
+    return [Draft(stream=f"callback/{subject}", event=event, private=private)]
 
 
 def check_room(state: LiveState, queue: str, submitter: str, jobs: int) -> None:
@@ -100,6 +112,7 @@ def _submission(command: SubmitJob, batch: str | None, at_us: int) -> Draft:
         request_digest=command.request_digest,
         metadata=command.metadata,
         batch=batch,
+        parent=command.parent,
         is_background=command.is_background,
         is_held=command.is_held,
         not_before_us=command.not_before_us,

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
-
-from projections.live import LiveQueue, LiveState, LiveWorker
+from projections.live import LiveState, LiveWorker
 from projections.live_job import LiveJob
-from projections.queue_order import Place
 from service.tasks.catalog import MODELS
 
 
@@ -34,37 +31,6 @@ def why_nobody(state: LiveState, job: LiveJob) -> str | None:
         f"model {job.model} needs {MODELS[job.model].memory_bytes / 2**30:.1f} GiB of device memory and the "
         f"largest worker that has it has {most / 2**30:.1f}; use a smaller model or a larger device"
     )
-
-
-def rank(state: LiveState, job: LiveJob) -> int | None:
-    """1 for the job that is next out of its queue's line, counting only those that a worker can run now.
-
-    In a fair queue it is the place among the submitter's own jobs: whose turn comes first follows from GPU time.
-    None for a job that is not in line, or that nobody can run.
-    """
-    if job.status != "queued" or why_nobody(state, job) is not None:
-        return None
-    queue, place = state.queues[job.queue], job.place
-    if queue.rules.policy == "fair":
-        own = queue.order.lanes[job.submitter].values()
-        return 1 + sum(bisect_left(lane, place) for lane in own if _is_open(state, lane))
-    return 1 + queue.order.index(place) - sum(bisect_left(lane, place) for lane in _blocked_lanes(state, queue))
-
-
-def _blocked_lanes(state: LiveState, queue: LiveQueue) -> list[list[Place]]:
-    is_open: dict[str, bool] = {}
-    found = []
-    for _, model, lane in queue.order.each_lane():
-        if model not in is_open:
-            is_open[model] = _is_open(state, lane)
-        if not is_open[model]:
-            found.append(lane)
-    return found
-
-
-def _is_open(state: LiveState, lane: list[Place]) -> bool:
-    """Whether some worker can run the jobs of a lane: they are of one model."""
-    return why_nobody(state, state.jobs[lane[0][4]]) is None
 
 
 def _has_memory(worker: LiveWorker, model: str) -> bool:

@@ -27,6 +27,11 @@ class PickLine:
             queues={name: _copied(queue) for name, queue in state.queues.items() if not queue.is_paused},
         )
 
+    @property
+    def lanes(self) -> int:
+        """How many lanes `pick` looks at for each start."""
+        return sum(len(models) for queue in self._state.queues.values() for models in queue.order.lanes.values())
+
     def take(self, worker: eta.Worker, warm: Sequence[str], at_s: float) -> eta.Job | None:
         """The job that `worker` gets next, gone from the copy."""
         state = self._state

@@ -52,7 +52,9 @@ class _Turn:
         self._charged: dict[tuple[str, str], float] = {}  # (queue, submitter) -> seconds over weight
         self._running: dict[str, int] = {}  # submitter -> jobs taken
         self._can_run: dict[str, bool] = {}  # model -> whether this worker can
-        self._is_capped: dict[str, bool] = {}  # submitter -> whether it has all that it may
+        self._capped = {
+            submitter for key in state.keys if self._is_capped(submitter := f"key/{key}")
+        }  # who has all running that it may
         for job in offered:
             if job in state.jobs:
                 self._take(state.jobs[job])
@@ -74,19 +76,22 @@ class _Turn:
         return Pick(first.id) if warm is None else Pick(warm.id, passed=first.id)
 
     def _first(self, queue: LiveQueue) -> LiveJob | None:
-        """The queue's own choice."""
+        """The queue's own choice. The loop is written out: a thousand submitters have thousands of lanes."""
         is_fair = queue.rules.policy == "fair"
         best: tuple[tuple[bool, int, float, str, int], Place] | None = None
-        for submitter, model, lane in queue.order.each_lane():
-            if self._capped(submitter) or not self._runnable(model, lane):
-                continue
-            place = self._head(lane)
-            if place is None:
+        for submitter, lanes in queue.order.lanes.items():
+            if submitter in self._capped:
                 continue
             clock = self._clock(queue, submitter) if is_fair else 0.0
-            key = (place[0], place[1], clock, place[2], place[3])
-            if best is None or key < best[0]:
-                best = (key, place)
+            for model, lane in lanes.items():
+                if not (self._can_run.get(model) or self._runnable(model, lane)):
+                    continue
+                place = lane[0] if lane[0][4] not in self._taken else self._head(lane)
+                if place is None:
+                    continue
+                key = (place[0], place[1], clock, place[2], place[3])
+                if best is None or key < best[0]:
+                    best = (key, place)
         return self._state.jobs[best[1][4]] if best is not None else None
 
     def _warm_before(self, first: LiveJob) -> LiveJob | None:
@@ -99,7 +104,7 @@ class _Turn:
         heads = [
             place
             for submitter in submitters
-            if not self._capped(submitter) and (lane := queue.order.lanes[submitter].get(warm))
+            if submitter not in self._capped and (lane := queue.order.lanes[submitter].get(warm))
             if self._runnable(warm, lane) and (place := self._head(lane)) is not None
         ]
         nearest = min((place for place in heads if place[:2] == first.place[:2]), default=None)
@@ -110,7 +115,8 @@ class _Turn:
     def _take(self, job: LiveJob) -> None:
         self._taken.add(job.id)
         self._running[job.submitter] = self._running.get(job.submitter, 0) + 1
-        self._is_capped.pop(job.submitter, None)
+        if self._is_capped(job.submitter):
+            self._capped.add(job.submitter)
         key = (job.queue, job.submitter)
         seconds = self._state.predicted_s(job, self._worker) / self._state.limits_of(job.submitter).weight
         self._charged[key] = self._charged.get(key, 0.0) + seconds
@@ -126,9 +132,6 @@ class _Turn:
             self._can_run[model] = can_run(self._worker, self._state.jobs[lane[0][4]])
         return self._can_run[model]
 
-    def _capped(self, submitter: str) -> bool:
-        if submitter not in self._is_capped:
-            most = self._state.limits_of(submitter).max_running
-            running = 0 if most is None else self._state.running_of(submitter) + self._running.get(submitter, 0)
-            self._is_capped[submitter] = most is not None and running >= most
-        return self._is_capped[submitter]
+    def _is_capped(self, submitter: str) -> bool:
+        most = self._state.limits_of(submitter).max_running
+        return most is not None and self._state.running_of(submitter) + self._running.get(submitter, 0) >= most

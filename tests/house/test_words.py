@@ -10,6 +10,7 @@ import pytest
 
 from events.envelope import TYPES
 from service import refusals
+from service.decisions.transitions import TRANSITIONS
 from service.tasks.catalog import MODELS, TASKS
 from web.errors import STATUS
 from web.openapi import OPERATIONS
@@ -83,3 +84,20 @@ def test_every_command_is_documented_with_its_flags_as_help_says_them() -> None:
     assert set(expected) == set(sections) - {pages[0].partition("\n")[0]}
     for title, rows in expected.items():
         assert [line for line in sections[title].splitlines() if line.startswith("| `")] == rows
+
+
+def drawn() -> list[str]:
+    """The lines of a Mermaid state diagram of every transition there is."""
+    arrows = [f"    {before} --> {one.after}: {name}" for name, one in TRANSITIONS.items() for before in one.before]
+    return [
+        "    [*] --> queued: submit",
+        "    [*] --> scheduled: submit for later",
+        "    [*] --> held: submit held",
+        *arrows,
+    ]
+
+
+def test_the_diagram_of_statuses_is_drawn_from_the_table() -> None:
+    text = (ROOT / "docs" / "queue.md").read_text()
+    diagram = text.partition("stateDiagram-v2\n")[2].partition("\n```")[0]
+    assert sorted(diagram.splitlines()) == sorted(drawn())

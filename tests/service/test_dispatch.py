@@ -13,8 +13,9 @@ import pytest
 from events.jobs import JobCompleted, JobRequeued
 from service import commands as ask
 from service import protocol as say
-from service.dispatch import Dispatcher, Session
+from service.dispatch import Dispatcher
 from service.handle import Handler
+from service.sessions import Session
 from tests.history import PRETEND, submission
 
 pytestmark = pytest.mark.anyio

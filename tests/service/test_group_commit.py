@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from events.envelope import Draft, Record
-from events.log import LogClosed
+from events.log import Asked, LogClosed
 from events.sqlite import SqliteLog
 from service.group_commit import QUICK_S, GroupCommit
 from tests.events.counting import Counting, asked, submitted
@@ -85,6 +85,22 @@ async def test_a_lone_quick_commit_is_made_in_the_loop_and_any_other_in_the_thre
     assert commits.by == ["safelight-log"] + [where] * 19  # how quick commits are is not known before the first
     await asyncio.gather(commits.submit(20), commits.submit(21))
     assert commits.by[-2:] == ["safelight-log"] * 2
+    await commits.group_commit.close()
+
+
+async def test_a_decision_of_many_records_is_never_made_in_the_loop(log: SqliteLog[Counting]) -> None:
+    commits = Commits(log, ALWAYS_QUICK_S)
+    await commits.submit(0)
+    seen: list[str] = []
+
+    def decide(tx: object) -> list[Draft]:
+        seen.append(threading.current_thread().name)
+        return [submitted(number) for number in range(100)]
+
+    request = asked(decide).request
+    await commits.group_commit.ask(Asked(decide, request, many=100))
+    await commits.group_commit.ask(Asked(decide, request))
+    assert seen == ["safelight-log", "MainThread"]
     await commits.group_commit.close()
 
 

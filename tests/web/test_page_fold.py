@@ -22,6 +22,7 @@ from projections.queues import QueuesProjection, all_queues
 from projections.workers import WorkersProjection, all_workers
 from service import commands as ask
 from service.refusals import Refusal
+from service.scheduling.ranks import Ranks
 from tests.history import PRETEND, Held, History, register, submission
 from tests.service_process import running_service
 from tests.web.browser import running_chromium, watched_page
@@ -229,7 +230,8 @@ class Folded:
     def jobs(self) -> list[Any]:
         """Every job as the API shows it, newest submission first."""
         newest_first = sorted(self.views.values(), key=lambda view: -view.submitted_position)
-        return [as_json(job_resource(view, self.state, {}, lambda job: None)) for view in newest_first]
+        ranks = Ranks(self.state)
+        return [as_json(job_resource(view, self.state, ranks, {}, lambda job: None)) for view in newest_first]
 
     def lines(self) -> dict[str, list[str]]:
         return {name: list(queue.order) for name, queue in self.state.queues.items() if len(queue.order)}

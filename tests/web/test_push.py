@@ -376,7 +376,7 @@ async def test_a_restart_of_the_service_is_resumed_across(tmp_path: Path) -> Non
 async def test_a_preview_of_a_worker_reaches_a_subscriber(service: Service) -> None:
     """From the dispatcher's side: what a worker session sends comes out of the socket."""
     heard: list[Any] = []
-    from service.dispatch import Session
+    from service.sessions import Session
     from tests.history import PRETEND
 
     session = Session(id="s", send=heard.append, end=lambda: None)

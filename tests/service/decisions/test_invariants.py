@@ -21,8 +21,9 @@ from projections.live_job import FINISHED, WAITING, fold_stream
 from projections.store import ViewStore
 from service import commands as ask
 from service.refusals import Refusal
-from service.scheduling.eligible import can_run, rank, why_nobody
+from service.scheduling.eligible import can_run, why_nobody
 from service.scheduling.pick import MAX_PASSED, pick
+from service.scheduling.ranks import Ranks
 from tests.history import PRETEND, Held, History, register, submission
 
 WORKERS = st.sampled_from(["w1", "w2", "w3"])
@@ -262,7 +263,7 @@ class Commands(RuleBasedStateMachine):
             assert queue.order.places == sorted(queue.order.places)
             able = [job for job in map(state.jobs.__getitem__, queue.order) if why_nobody(state, job) is None]
             if queue.rules.policy == "fifo":
-                assert [rank(state, job) for job in able] == list(range(1, len(able) + 1))
+                assert [Ranks(state).rank(job) for job in able] == list(range(1, len(able) + 1))
 
     @invariant()
     def what_is_counted_is_what_is_there(self) -> None:

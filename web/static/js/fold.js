@@ -135,6 +135,7 @@ function submitted({ stream, data, private: hidden, at, position }) {
     tags: data.tags ?? [],
     metadata: data.metadata ?? {},
     batch: data.batch ?? null,
+    parent: data.parent ?? null,
     params: { ...data.params, ...(hidden ?? {}) },
     not_before,
     start_deadline: maybe(data.start_deadline_us),

@@ -11,6 +11,7 @@ export class SubmitForm {
   #schemas = new Map(); // task -> JSON Schema of its params
   #fields = [];
   #request = Object.keys(REQUEST).map((name) => requestField(name)); // priority first
+  #parent = null; // id of the job that this one is made from
   #sending = null; // {text, key} of a request whose answer has not come
 
   /** `onSubmitted(id)` is called with each job or batch that the service took. */
@@ -43,6 +44,7 @@ export class SubmitForm {
 
   /** Take over everything of an earlier job, its seed too. */
   fill(job) {
+    this.#parent = job.id;
     if (this.models.some(({ id }) => id === job.model)) byId("model").value = job.model;
     byId("prompt").value = job.params.prompt ?? "";
     this.#choose(job.params);
@@ -95,7 +97,7 @@ export class SubmitForm {
     byId("submit").ariaBusy = "true";
     try {
       const made = await api.submit(body, this.#sending.key);
-      this.#sending = null;
+      this.#sending = this.#parent = null;
       this.onSubmitted(made.id);
       if (made.params) this.store.put(made);
       this.#receipt(made);
@@ -113,6 +115,7 @@ export class SubmitForm {
     const { count, tags, ...request } = Object.assign({}, ...this.#request.map((field) => field.read()));
     const body = { task: this.#model.task, model: this.#model.id, params, ...request };
     if (tags) body.tags = tagsIn(tags);
+    if (this.#parent) body.parent = this.#parent;
     return count === 1 ? body : { ...body, count };
   }
 

@@ -38,7 +38,7 @@ export function parameters(job) {
     ["not_before", "start_deadline", "finish_deadline"].map((name) => [name, job[name] ? clock(job[name]) : ""]),
   );
   const asked = { model, task, priority, background, ...times, tags, ...metadata, submitter };
-  const facts = { prompt: "", ...params, ...asked, batch: job.batch ?? "", job: job.id };
+  const facts = { prompt: "", ...params, ...asked, made_from: job.parent ?? "", batch: job.batch ?? "", job: job.id };
   const rows = Object.entries(facts).filter(([, value]) => value !== "");
   return [section("Parameters", make("dl", {}, ...rows.flatMap(pair)))];
 }

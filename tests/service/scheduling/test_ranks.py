@@ -1,4 +1,4 @@
-"""Which workers can run a job, and the rank that follows from it."""
+"""Places in line, among the jobs that can run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from events.queues import Policy, Rules
 from service import commands as ask
-from service.scheduling.eligible import rank
+from service.scheduling.ranks import Ranks
 from tests.history import History
 
 
@@ -17,5 +17,6 @@ def test_a_rank_counts_only_jobs_that_a_worker_can_run(policy: Policy) -> None:
     history.submit("blocked", task="text-to-image", params={"prompt": "a star"})
     history.submit("first")
     history.submit("second")
-    jobs = history.state.jobs
-    assert [rank(history.state, jobs[job]) for job in ("blocked", "first", "second")] == [None, 1, 2]
+    jobs, ranks = history.state.jobs, Ranks(history.state)
+    assert [ranks.rank(jobs[job]) for job in ("blocked", "first", "second")] == [None, 1, 2]
+    assert "no worker can run task text-to-image" in str(ranks.why_nobody(jobs["blocked"]))

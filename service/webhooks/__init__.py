@@ -1,0 +1,1 @@
+"""Telling others: which address may be told, what is said and how it is signed, when it is tried again."""
