@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.service_process import ServiceProcess, running_service, wait_for
 from tests.web.browser import watched_page
@@ -88,7 +88,8 @@ def test_the_filter_finds_a_waiting_job_that_is_out_of_sight(page: Page, service
     expect(page.get_by_text("No waiting job matches.")).to_be_visible()
 
 
-def test_show_more_reaches_every_result_once(page: Page) -> None:
+def show_every_result(page: Page) -> Locator:
+    """The tiles, after pressing for more until all are there."""
     page.get_by_role("button", name="Cancelled").click()
     tiles, more = page.locator("#gallery > li"), page.get_by_role("button", name="Show more")
     expect(tiles).to_have_count(24)
@@ -100,8 +101,19 @@ def test_show_more_reaches_every_result_once(page: Page) -> None:
 
     wait_for(press, 60, "every tile")
     expect(more).to_be_hidden()
-    ids = tiles.evaluate_all("items => items.map((item) => item.dataset.job)")
+    return tiles
+
+
+def test_show_more_reaches_every_result_once(page: Page) -> None:
+    ids = show_every_result(page).evaluate_all("items => items.map((item) => item.dataset.job)")
     assert len(set(ids)) == CANCELLED
+
+
+def test_results_that_were_fetched_go_too_when_they_are_pruned(page: Page, service: ServiceProcess) -> None:
+    tiles = show_every_result(page)
+    httpx.post(f"{service.url}/v1/queues/default/prune")
+    expect(tiles).to_have_count(0)
+    expect(page.get_by_role("button", name="Show more")).to_be_hidden()
 
 
 def test_frames_stay_short_while_two_thousand_jobs_are_scrolled(page: Page) -> None:
