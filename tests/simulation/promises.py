@@ -18,7 +18,9 @@ from tests.simulation.room import Room
 
 SIDES_PX = (512, 768, 1024, 1280, 1536)  # 0.26 to 2.36 MP
 STEPS = (4, 50)
-FORECAST_S = 0.3  # from a submission to the forecast that first knows of it: the service makes one every half second
+FORECAST_S = (
+    0.3  # from a submission to the forecast that first knows of it: the service makes one every half second
+)
 HIGH = 90
 WITHIN = 0.2
 
@@ -86,7 +88,11 @@ async def _run(
         await asyncio.sleep(max(0.0, at_s - clock().time()))
         is_high = dice.random() < high
         job = room.submit(
-            "u", dice.choice(list(FOUR)), dice.randint(*STEPS), dice.choice(SIDES_PX), priority=HIGH if is_high else 50
+            "u",
+            dice.choice(list(FOUR)),
+            dice.randint(*STEPS),
+            dice.choice(SIDES_PX),
+            priority=HIGH if is_high else 50,
         )
         asked[job] = (clock().utc_us(), is_high)
         await asyncio.sleep(FORECAST_S)
