@@ -114,7 +114,9 @@ class _Turn:
             for model, lane in lanes.items():
                 if not (self._can_run.get(model) or self._runnable(model, self._state.jobs[lane[0][4]])):
                     continue
-                place = next((place for place in lane if place[4] not in self._taken), None)
+                place: Place | None = lane[0]
+                if lane[0][4] in self._taken:
+                    place = next((place for place in lane if place[4] not in self._taken), None)
                 if place is None:
                     continue
                 key = (place[0], place[1], clock, place[2], place[3])
