@@ -7,7 +7,18 @@ from typing import Any, TypeVar
 import httpx
 import msgspec
 
-from web.resources import EventList, JobList, JobResource, ModelList, QueueList, QueueResource, WorkerList
+from events.queues import Rules
+from web.resources import (
+    BatchResource,
+    BulkResource,
+    EventList,
+    JobList,
+    JobResource,
+    ModelList,
+    QueueList,
+    QueueResource,
+    WorkerList,
+)
 
 T = TypeVar("T")
 TIMEOUT_S = 30.0
@@ -28,8 +39,19 @@ class Client:
 
     def submit(self, body: dict[str, Any], idempotency_key: str | None = None) -> JobResource:
         """Put a job in a queue."""
-        headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
-        return self._ask("POST", "/v1/jobs", JobResource, json=body, headers=headers)
+        return self._ask("POST", "/v1/jobs", JobResource, json=body, headers=_repeatable(idempotency_key))
+
+    def submit_batch(self, body: dict[str, Any], idempotency_key: str | None = None) -> BatchResource:
+        """Put several jobs in a queue: `body` has count, seeds or prompts."""
+        return self._ask("POST", "/v1/jobs", BatchResource, json=body, headers=_repeatable(idempotency_key))
+
+    def batch(self, batch: str) -> BatchResource:
+        """How a batch stands."""
+        return self._ask("GET", f"/v1/batches/{batch}", BatchResource)
+
+    def batch_jobs(self, batch: str) -> list[JobResource]:
+        """The jobs of a batch in the order in which they were asked for."""
+        return self.jobs(batch=batch, order="oldest", limit=1000).jobs
 
     def job(self, job: str) -> JobResource:
         """One job; `latest` is the newest."""
@@ -44,16 +66,33 @@ class Client:
         return self._ask("GET", f"/v1/jobs/{job}/events", EventList)
 
     def act(self, job: str, action: str) -> JobResource:
-        """Cancel or retry a job."""
+        """Cancel, retry, hold or release a job."""
         return self._ask("POST", f"/v1/jobs/{job}/{action}", JobResource)
+
+    def change(self, method: str, path: str, body: dict[str, Any]) -> JobResource:
+        """Move or edit a job."""
+        return self._ask(method, path, JobResource, json=body)
+
+    def bulk(self, action: str, which: dict[str, Any], expected: int | None = None) -> BulkResource:
+        """Do the same to all jobs that match, or without `expected` tell how many those are."""
+        body = {"action": action, "which": which, "expected": expected}
+        return self._ask("POST", "/v1/jobs/bulk", BulkResource, json=body)
 
     def queues(self) -> QueueList:
         """Every queue."""
         return self._ask("GET", "/v1/queues", QueueList)
 
+    def queue(self, queue: str) -> QueueResource:
+        """One queue."""
+        return self._ask("GET", f"/v1/queues/{queue}", QueueResource)
+
     def control(self, queue: str, action: str) -> QueueResource:
-        """Pause or resume a queue."""
+        """Pause, drain, resume or prune a queue."""
         return self._ask("POST", f"/v1/queues/{queue}/{action}", QueueResource)
+
+    def configure(self, queue: str, rules: Rules) -> QueueResource:
+        """Run a queue by these rules."""
+        return self._ask("PUT", f"/v1/queues/{queue}", QueueResource, json=msgspec.to_builtins(rules))
 
     def workers(self) -> WorkerList:
         """Every worker."""
@@ -85,6 +124,10 @@ class Client:
         if response.is_error:
             raise ClientError(_words(response))
         return response
+
+
+def _repeatable(idempotency_key: str | None) -> dict[str, str]:
+    return {"Idempotency-Key": idempotency_key} if idempotency_key else {}
 
 
 def _words(response: httpx.Response) -> str:

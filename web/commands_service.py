@@ -1,42 +1,12 @@
-"""The commands about the service itself: queues, workers, models, tasks, pause and resume."""
+"""The commands about what the service has: workers, models, tasks."""
 
 from __future__ import annotations
 
 import click
 
 from web.client import Client
+from web.resources import WorkerResource
 from web.terminal import client_command, json_option, print_json, print_table
-
-
-@client_command()
-@click.argument("queue", default="default")
-@json_option
-def pause(client: Client, queue: str, as_json: bool) -> None:
-    """Let QUEUE (default: default) hand out nothing; what runs goes on."""
-    _control(client, queue, "pause", as_json)
-
-
-@client_command()
-@click.argument("queue", default="default")
-@json_option
-def resume(client: Client, queue: str, as_json: bool) -> None:
-    """Let QUEUE (default: default) hand out jobs again."""
-    _control(client, queue, "resume", as_json)
-
-
-@client_command()
-@json_option
-def queues(client: Client, as_json: bool) -> None:
-    """List queues with their counts."""
-    listed = client.queues()
-    if as_json:
-        print_json(listed)
-        return
-    rows = [
-        [q.name, "paused" if q.is_paused else "running", ", ".join(f"{n} {s}" for s, n in sorted(q.counts.items()))]
-        for q in listed.queues
-    ]
-    print_table(["queue", "state", "jobs"], rows, "no queues")
 
 
 @client_command()
@@ -50,7 +20,7 @@ def workers(client: Client, as_json: bool) -> None:
     rows = [
         [
             w.name,
-            "connected" if w.is_connected else f"gone ({w.lost})" if w.lost else "not connected",
+            _state(w),
             f"{w.device.kind}: {w.device.name}",
             ", ".join(model for models in w.models.values() for model in models),
             ", ".join(w.running) or "nothing",
@@ -58,6 +28,9 @@ def workers(client: Client, as_json: bool) -> None:
         for w in listed.workers
     ]
     print_table(["worker", "state", "device", "models", "runs"], rows, "no worker has ever registered")
+    for w in listed.workers:
+        if w.quarantine is not None:
+            click.echo(f"{w.name} gets no jobs: {w.quarantine}; `safelight release --worker {w.name}` ends that")
 
 
 @client_command()
@@ -89,12 +62,10 @@ def tasks(client: Client, as_json: bool) -> None:
         print_table(["  parameter", "", "what"], rows, "  no parameters")
 
 
-def _control(client: Client, queue: str, action: str, as_json: bool) -> None:
-    shown = client.control(queue, action)
-    if as_json:
-        print_json(shown)
-    else:
-        click.echo(f"queue {shown.name} is {'paused' if shown.is_paused else 'running'}")
+def _state(worker: WorkerResource) -> str:
+    if not worker.is_connected:
+        return f"gone ({worker.lost})" if worker.lost else "not connected"
+    return "connected" if worker.quarantine is None else "quarantined"
 
 
 def _bounds(field: dict[str, object]) -> str:

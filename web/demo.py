@@ -14,7 +14,8 @@ from pathlib import Path
 import click
 
 from web.client import Client, ClientError
-from web.commands_submit import finish, follow_job
+from web.commands_submit import finish
+from web.progress_lines import follow_jobs
 
 START_S = 60.0
 STOP_S = 30.0
@@ -44,8 +45,8 @@ def demo(prompt: str, output: Path, data: Path, port: int | None, ends: bool) ->
             click.echo(f"the live page: {url}\nasking for: {prompt}")
             client = Client(url, None)
             _when_ready(client)
-            job = follow_job(client, client.submit({"params": {"prompt": prompt}}))
-            finish(client, job, output)
+            jobs = follow_jobs(client, [client.submit({"params": {"prompt": prompt}})])
+            finish(client, jobs, output)
             click.echo(f"saved {output.absolute()}")
             if not ends:
                 click.echo(f"still serving {url}; Ctrl-C ends it")

@@ -14,8 +14,12 @@ from rich.table import Table
 from web.client import Client, ClientError
 
 STATUS_STYLES = {
-    "queued": "yellow", "running": "cyan", "completed": "green", "failed": "red", "cancelled": "dim",
+    "scheduled": "yellow", "held": "magenta", "queued": "yellow", "running": "cyan", "completed": "green",
+    "failed": "red", "cancelled": "dim", "expired": "red",
 }  # fmt: skip
+
+WHOLE = {"id", "status", "ready"}
+"""Columns that are not broken: half an id names nothing."""
 
 
 def client_command(**settings: Any) -> Callable[[Callable[..., Any]], click.Command]:
@@ -62,7 +66,9 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], nothing:
     if not rows:
         click.echo(nothing)
         return
-    table = Table(*headings, box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in headings:
+        table.add_column(heading, no_wrap=heading in WHOLE)
     for row in rows:
         table.add_row(*row)
     Console().print(table)
@@ -72,3 +78,11 @@ def styled(status: str) -> str:
     """A status in its colour, as rich markup."""
     style = STATUS_STYLES.get(status, "")
     return f"[{style}]{status}[/{style}]" if style else status
+
+
+def span(seconds: float) -> str:
+    """A span of time as it is typed: `7d`, `90m`."""
+    for unit, worth in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= worth and seconds % worth == 0:
+            return f"{seconds / worth:g}{unit}"
+    return f"{seconds:g}s"

@@ -136,7 +136,7 @@ def test_the_line_is_a_table_to_a_screen_reader(browser: Browser, service: Servi
         page = watched.open()
         table = page.get_by_role("table", name="Waiting")
         expect(table).to_have_attribute("aria-rowcount", "3")
-        expect(table.get_by_role("columnheader")).to_have_text(["Place", "Job", "Model", "Since", "Cancel"])
+        expect(table.get_by_role("columnheader")).to_have_text(["Place", "Job", "Model", "Ready", "Actions"])
         expect(table.get_by_role("row").nth(1).get_by_role("cell")).to_have_count(5)
         expect(page.get_by_role("status").filter(has_text="live")).to_be_visible()
         expect(page.get_by_text("No worker is connected")).to_be_visible()

@@ -22,9 +22,11 @@ CANCELLED = SNAPSHOT_FINISHED + 30
 
 @pytest.fixture(scope="module")
 def service(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
-    """A service with WAITING jobs in line and CANCELLED cancelled ones."""
-    with running_service(tmp_path_factory.mktemp("many"), "--no-worker") as service:
+    """A paused service with WAITING jobs in line that its worker could run, and CANCELLED cancelled ones."""
+    with running_service(tmp_path_factory.mktemp("many")) as service:
         with httpx.Client(base_url=service.url, timeout=60) as client, ThreadPoolExecutor(8) as pool:
+            client.post("/v1/queues/default/pause")
+            wait_for(lambda: client.get("/v1/workers").json()["workers"], 60, "the worker", service.log)
 
             def submit(number: int) -> Any:
                 return client.post("/v1/jobs", json={"params": {"prompt": f"picture {number}"}}).json()["id"]
@@ -67,7 +69,7 @@ def test_every_waiting_job_can_be_scrolled_to(page: Page) -> None:
 
 
 def test_the_focus_never_passes_from_one_job_to_another(page: Page) -> None:
-    button = page.locator("#rows [data-job]").first.get_by_role("button")
+    button = page.locator("#rows [data-job]").first.get_by_role("button", name="Cancel")
     button.focus()
     scroll_rows(page, 20_000)
     expect(page.locator("#rows")).to_be_focused()

@@ -21,6 +21,16 @@ export const jobs = (statuses, limit, cursor) => ask("GET", `/v1/jobs?${listQuer
 export const jobEvents = (id) => ask("GET", `${path(id)}/events`).then((answer) => answer.events);
 export const cancel = (id) => ask("POST", `${path(id)}/cancel`);
 export const retry = (id) => ask("POST", `${path(id)}/retry`);
+export const hold = (id) => ask("POST", `${path(id)}/hold`);
+export const release = (id) => ask("POST", `${path(id)}/release`);
+/** `where` is top, bottom, before or after; `other` is the job to stand beside. */
+export const move = (id, where, other) => ask("POST", `${path(id)}/move`, { where, other });
+export const edit = (id, changes) => ask("PATCH", path(id), changes);
+export const cancelBatch = (batch) => ask("POST", `/v1/batches/${encodeURIComponent(batch)}/cancel`);
+/** Without `expected` nothing is done but counting. */
+export const bulk = (action, which, expected) => ask("POST", "/v1/jobs/bulk", { action, which, expected });
+export const releaseWorker = (name) => ask("POST", `/v1/workers/${encodeURIComponent(name)}/release`);
+export const drain = (queue) => ask("POST", `/v1/queues/${encodeURIComponent(queue)}/drain`);
 export const pause = (queue) => ask("POST", `/v1/queues/${encodeURIComponent(queue)}/pause`);
 export const resume = (queue) => ask("POST", `/v1/queues/${encodeURIComponent(queue)}/resume`);
 export const logOut = () => ask("DELETE", "/v1/session");

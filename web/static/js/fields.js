@@ -7,29 +7,50 @@ import { sentence } from "./format.js";
 const UNITS = { s: "seconds", px: "px", ms: "ms", hz: "Hz" };
 const LARGEST_SHOWN = 1e9; // a bound beyond it (a seed's) helps nobody
 
-/** The fields of a task on a model, but for the prompt, which stands above the others. */
-export function fieldsOf(schema, model) {
+/** What a submission says besides its params; priority first, because it is asked for most. */
+export const REQUEST = {
+  priority: { type: "integer", minimum: 0, maximum: 100, default: 50, description: "higher runs first" },
+  count: { type: "integer", minimum: 1, maximum: 1000, default: 1, title: "How many", description: "each with its own seed" },
+  tags: { type: "string", description: "to find it by, with commas" },
+  not_before: { format: "date-time", description: "waits until then" },
+  finish_deadline: { format: "date-time", title: "Finish by", description: "not wanted any more after that" },
+  background: { type: "boolean", title: "In the background", description: "runs when nothing else waits" },
+  hold: { type: "boolean", title: "Hold it", description: "until it is released" },
+};
+
+/** The fields of a task on a model; the prompt may stand elsewhere. `prefix` sets them apart in the document. */
+export function fieldsOf(schema, model, prefix = "field", { hasPrompt = false } = {}) {
   const fields = [];
   for (const [name, property] of Object.entries(schema.properties)) {
-    if (name === "prompt" || (name === "height" && model.sizes.length)) continue;
-    if (name === "width" && model.sizes.length) fields.push(new SizeField(model));
-    else fields.push(new Field(name, { ...property, default: model.defaults[name] ?? property.default }));
+    if ((name === "prompt" && !hasPrompt) || (name === "height" && model.sizes.length)) continue;
+    if (name === "width" && model.sizes.length) fields.push(new SizeField(model, prefix));
+    else fields.push(new Field(name, { ...property, default: model.defaults[name] ?? property.default }, prefix));
   }
   return fields;
 }
 
+/** The field of one of REQUEST. */
+export function requestField(name, prefix = "field") {
+  const property = REQUEST[name];
+  const kind = property.type === "boolean" ? CheckField : property.format ? InstantField : Field;
+  return new kind(name, property, prefix);
+}
+
+/** The tags in what was typed. */
+export const tagsIn = (text) => text.split(",").map((tag) => tag.trim()).filter(Boolean);
+
 /** A label, a control, a hint and a place for what is wrong with it. */
 export class Field {
-  constructor(name, property) {
+  constructor(name, property, prefix = "field") {
     Object.assign(this, { name, property, names: [name] });
-    const id = `field-${name}`;
+    const id = `${prefix}-${name}`;
     this.error = make("p", { class: "error", id: `${id}-error`, hidden: true });
     this.control = this.makeControl(id);
     setAttribute(this.control, "aria-describedby", `${id}-hint ${id}-error`);
     this.node = make(
       "div",
-      { class: this.control.tagName === "TEXTAREA" ? "field wide" : "field" },
-      make("label", { for: id }, label(name)),
+      { class: this.isWide() ? "field wide" : "field" },
+      make("label", { for: id }, property.title ?? label(name)),
       this.control,
       make("p", { class: "hint", id: `${id}-hint` }, hint(property)),
       this.error,
@@ -45,6 +66,10 @@ export class Field {
       return make("input", { id, type: "number", min: minimum, max: maximum, step, placeholder: this.placeholder() });
     }
     return maxLength > 200 ? make("textarea", { id, rows: 2 }) : make("input", { id, type: "text" });
+  }
+
+  isWide() {
+    return this.control.tagName === "TEXTAREA" || this.control.type === "datetime-local";
   }
 
   placeholder() {
@@ -79,10 +104,45 @@ export class Field {
   }
 }
 
+/** Yes or no; no is not sent. */
+class CheckField extends Field {
+  makeControl(id) {
+    return make("input", { id, type: "checkbox" });
+  }
+
+  write(params) {
+    this.control.checked = params[this.name] ?? false;
+  }
+
+  read() {
+    return this.control.checked ? { [this.name]: true } : {};
+  }
+
+  isChanged() {
+    return this.control.checked;
+  }
+}
+
+/** An instant, in the reader's own time zone. */
+class InstantField extends Field {
+  makeControl(id) {
+    return make("input", { id, type: "datetime-local" });
+  }
+
+  read() {
+    return this.control.value ? { [this.name]: new Date(this.control.value).toISOString() } : {};
+  }
+
+  wrong() {
+    return this.control.validity.badInput ? "this is no whole date and time" : null;
+  }
+}
+
 /** Width and height at once, where a model delivers certain sizes only. */
 class SizeField extends Field {
-  constructor(model) {
-    super("size", { sizes: model.sizes, description: "width × height, px", default: model.sizes[0].join(" × ") });
+  constructor(model, prefix) {
+    const property = { sizes: model.sizes, description: "width × height, px", default: model.sizes[0].join(" × ") };
+    super("size", property, prefix);
     this.names = ["width", "height"];
   }
 

@@ -3,22 +3,22 @@
 
 import * as api from "./api.js";
 import { byId, make, setHidden, setText } from "./dom.js";
-import { complainAt, Field, fieldsOf } from "./fields.js";
+import { complainAt, fieldsOf, REQUEST, requestField, tagsIn } from "./fields.js";
 import { plural, sentence } from "./format.js";
-
-const PRIORITY = { type: "integer", minimum: 0, maximum: 100, default: 50, description: "higher runs first" };
 
 export class SubmitForm {
   models = [];
   #schemas = new Map(); // task -> JSON Schema of its params
   #fields = [];
-  #priority = null;
+  #request = Object.keys(REQUEST).map((name) => requestField(name)); // priority first
+  #parent = null; // id of the job that this one is made from
   #sending = null; // {text, key} of a request whose answer has not come
 
-  /** `onSubmitted(job)` is called with each job that the service took. */
+  /** `onSubmitted(id)` is called with each job or batch that the service took. */
   constructor({ store, onSubmitted }) {
     Object.assign(this, { store, onSubmitted });
     byId("model").addEventListener("change", () => this.#choose(this.#params()));
+    byId("timing-fields").append(...this.#request.slice(1).map(({ node }) => node));
     const form = byId("submit-form");
     form.addEventListener("submit", (event) => {
       event.preventDefault();
@@ -35,6 +35,7 @@ export class SubmitForm {
     const [tasks, models] = await Promise.all([api.tasks(), api.models()]);
     this.#schemas = new Map(tasks.map(({ name, schema }) => [name, schema]));
     this.models = models;
+    this.store.putModels(models);
     const chosen = byId("model").value;
     byId("model").replaceChildren(...models.map(({ id }) => make("option", { value: id }, id)));
     if (models.some(({ id }) => id === chosen)) byId("model").value = chosen;
@@ -43,10 +44,11 @@ export class SubmitForm {
 
   /** Take over everything of an earlier job, its seed too. */
   fill(job) {
+    this.#parent = job.id;
     if (this.models.some(({ id }) => id === job.model)) byId("model").value = job.model;
     byId("prompt").value = job.params.prompt ?? "";
     this.#choose(job.params);
-    this.#priority.write({ priority: job.priority });
+    for (const field of this.#request) field.write({ ...job, tags: job.tags.join(", "), not_before: "", finish_deadline: "" });
     byId("options").open = true;
     this.#showChanged();
     byId("prompt").focus();
@@ -62,12 +64,9 @@ export class SubmitForm {
 
   /** Show the fields of the chosen model; what was entered stays where it still means something. */
   #choose(params) {
-    const priority = this.#priority?.read() ?? {};
     this.#fields = fieldsOf(this.#schema, this.#model);
-    this.#priority = new Field("priority", PRIORITY);
-    this.#priority.write(priority);
     for (const field of this.#fields) field.write(params);
-    byId("option-fields").replaceChildren(...this.#fields.map(({ node }) => node), this.#priority.node);
+    byId("option-fields").replaceChildren(...this.#fields.map(({ node }) => node), this.#request[0].node);
     setText(byId("model-hint"), this.#model.title);
     setHidden(byId("prompt-field"), !("prompt" in this.#schema.properties));
     this.#complainNowhere();
@@ -80,8 +79,11 @@ export class SubmitForm {
   }
 
   #showChanged() {
-    const changed = [...this.#fields, this.#priority].filter((field) => field?.isChanged()).length;
-    setText(byId("options-changed"), changed ? `${changed} changed` : "");
+    const [priority, ...timing] = this.#request;
+    for (const [id, fields] of [["options", [...this.#fields, priority]], ["timing", timing]]) {
+      const changed = fields.filter((field) => field.isChanged()).length;
+      setText(byId(`${id}-changed`), changed ? `${changed} changed` : "");
+    }
   }
 
   async #submit() {
@@ -94,11 +96,11 @@ export class SubmitForm {
     if (this.#sending?.text !== text) this.#sending = { text, key: api.newKey() };
     byId("submit").ariaBusy = "true";
     try {
-      const job = await api.submit(body, this.#sending.key);
-      this.#sending = null;
-      this.onSubmitted(job);
-      this.store.put(job);
-      this.#receipt(job);
+      const made = await api.submit(body, this.#sending.key);
+      this.#sending = this.#parent = null;
+      this.onSubmitted(made.id);
+      if (made.params) this.store.put(made);
+      this.#receipt(made);
     } catch (problem) {
       if (problem.status !== 0) this.#sending = null;
       this.#complain(problem);
@@ -110,8 +112,11 @@ export class SubmitForm {
   #body() {
     const params = Object.assign({}, ...this.#fields.map((field) => field.read()));
     if ("prompt" in this.#schema.properties) params.prompt = byId("prompt").value.trim();
-    const { priority } = this.#priority.read();
-    return { task: this.#model.task, model: this.#model.id, params, ...(priority === undefined ? {} : { priority }) };
+    const { count, tags, ...request } = Object.assign({}, ...this.#request.map((field) => field.read()));
+    const body = { task: this.#model.task, model: this.#model.id, params, ...request };
+    if (tags) body.tags = tagsIn(tags);
+    if (this.#parent) body.parent = this.#parent;
+    return count === 1 ? body : { ...body, count };
   }
 
   /** Point at what cannot even be sent. */
@@ -122,7 +127,7 @@ export class SubmitForm {
       byId("prompt").focus();
       return true;
     }
-    const wrong = [...this.#fields, this.#priority].find((field) => field.wrong());
+    const wrong = [...this.#fields, ...this.#request].find((field) => field.wrong());
     if (wrong) this.#complainAt(wrong, wrong.wrong());
     return Boolean(wrong);
   }
@@ -131,7 +136,7 @@ export class SubmitForm {
   #complain({ message, field: path }) {
     const text = message.replaceAll("`", "").replace(/^params\.\w+: /, "");
     const name = (path ?? "").replace(/^params\./, "");
-    const field = [...this.#fields, this.#priority].find(({ names }) => names.includes(name));
+    const field = [...this.#fields, ...this.#request].find(({ names }) => names.includes(name));
     if (name === "prompt" || name === "model") {
       complainAt(byId(name), byId(`${name}-error`), text);
       byId(name).focus();
@@ -144,21 +149,25 @@ export class SubmitForm {
   }
 
   #complainAt(field, text) {
-    byId("options").open = true;
+    field.node.closest("details").open = true;
     field.complain(text);
     field.control.focus();
   }
 
   #complainNowhere() {
-    for (const field of [...this.#fields, this.#priority]) field?.complain(null);
+    for (const field of [...this.#fields, ...this.#request]) field.complain(null);
     for (const name of ["prompt", "model"]) complainAt(byId(name), byId(`${name}-error`), null);
     setHidden(byId("form-error"), true);
     byId("receipt").replaceChildren();
   }
 
-  #receipt(job) {
-    const ahead = job.rank ? job.rank - 1 : 0;
+  #receipt(made) {
+    if (!made.params) {
+      byId("receipt").textContent = `Submitted: ${plural(made.jobs, "job")} in one batch`;
+      return;
+    }
+    const ahead = made.rank ? made.rank - 1 : 0;
     const place = ahead ? `, ${plural(ahead, "job")} ahead of it` : "";
-    byId("receipt").replaceChildren("Submitted: ", make("a", { href: `#/jobs/${job.id}` }, "this job"), place);
+    byId("receipt").replaceChildren("Submitted: ", make("a", { href: `#/jobs/${made.id}` }, "this job"), place);
   }
 }

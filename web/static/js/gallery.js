@@ -2,6 +2,7 @@
 
 import * as api from "./api.js";
 import { actionButton } from "./action.js";
+import { openBulk } from "./bulk.js";
 import { byId, KeyedChildren, make, setAttribute, setHidden, setText } from "./dom.js";
 import { Tile } from "./tile.js";
 
@@ -10,12 +11,14 @@ const CHOICES = {
   Completed: ["completed"],
   Failed: ["failed"],
   Cancelled: ["cancelled"],
-  All: ["completed", "failed", "cancelled"],
+  Expired: ["expired"],
+  All: ["completed", "failed", "cancelled", "expired"],
 };
 const EMPTY = {
   Completed: "Nothing is completed yet.",
   Failed: "Nothing has failed.",
   Cancelled: "Nothing was cancelled.",
+  Expired: "Nothing has missed its deadline.",
   All: "Nothing has ended yet.",
 };
 
@@ -30,6 +33,7 @@ export class Gallery {
   constructor(store) {
     this.store = store;
     byId("chips").append(...Object.keys(CHOICES).map((name) => this.#chip(name)));
+    byId("several-ended").addEventListener("click", () => openBulk(store, "retry"));
     byId("more").append(actionButton("Show more", () => this.#more(), { class: "quiet" }));
   }
 
@@ -37,6 +41,7 @@ export class Gallery {
     if (!this.store.hasSnapshot) return;
     const found = this.#found();
     this.#tiles.sync(found.slice(0, this.#wanted));
+    setHidden(byId("several-ended"), this.#choice === "Completed" || found.length === 0);
     setText(byId("results-empty"), EMPTY[this.#choice]);
     setHidden(byId("results-empty"), found.length > 0);
     setHidden(byId("more"), found.length <= this.#wanted && (this.#isEnd || !this.#mayBeOlder()));
@@ -48,6 +53,12 @@ export class Gallery {
     this.#cursor = null;
     this.#isEnd = false;
     this.#wanted = PAGE;
+  }
+
+  /** Forget jobs of a queue that the service shows no more. */
+  prune({ name, through }) {
+    for (const [id, { queue, position }] of this.#older)
+      if (queue === name && position <= through) this.#older.delete(id);
   }
 
   /** Put the focus back on the job one comes from, if its tile is still here. */

@@ -3,23 +3,27 @@
 import * as api from "./api.js";
 import { actionButton } from "./action.js";
 import { Attempts } from "./attempts.js";
-import { byId, make, setAttribute, setHidden, setText } from "./dom.js";
+import { byId, KeyedChildren, make, setAttribute, setHidden, setText } from "./dom.js";
 import { announce } from "./frame.js";
-import { isFinished } from "./fold.js";
+import { isFinished, isWaiting } from "./fold.js";
 import { clock, duration, secondsBetween, sentence, title } from "./format.js";
+import { actionsOf, movesOf } from "./job_actions.js";
 import { failure, files, parameters } from "./job_parts.js";
 import { whereabouts } from "./running_card.js";
 import { imageOf } from "./tile.js";
 import { Timeline } from "./timeline.js";
+import { blockedWords, chip, chipsOf, etaWords, readyWords } from "./waits.js";
 
 export class JobPage {
   isOpen = false;
   #id = null;
   #fetched = null; // for a job that is in no snapshot
   #drawn = null;
+  #asked = null; // what the parameters that are drawn say
   #lacks = false; // its history could not be fetched
   #timeline = null;
   #parts = null;
+  #others = null; // the buttons of what can be done besides cancel and retry
 
   /** `onAgain(job)` opens the submit form with a job's parameters. */
   constructor({ store, previews, onAgain }) {
@@ -30,7 +34,7 @@ export class JobPage {
     if (this.isOpen && this.#id === id) return;
     this.isOpen = true;
     this.#id = id;
-    this.#fetched = this.#drawn = null;
+    this.#fetched = this.#drawn = this.#asked = null;
     this.#lacks = false;
     this.#timeline = new Timeline();
     this.#build();
@@ -38,6 +42,7 @@ export class JobPage {
       const [job, events] = await Promise.all([api.job(id), api.jobEvents(id)]);
       if (id !== this.#id) return;
       this.#fetched = job;
+      this.store.put(job); // its estimate is newer than one that was pushed long ago
       this.#timeline.add(events);
       this.draw();
     } catch (problem) {
@@ -75,7 +80,7 @@ export class JobPage {
     if (!this.isOpen || !job) return;
     const parts = this.#parts;
     this.#drawPicture(job);
-    if (job === this.#drawn) return;
+    if (job === this.#drawn && !isWaiting(job)) return; // the place of one that waits changes with others
     const isFirst = this.#drawn === null;
     // Each step would be too much to hear; a change of status is not.
     if (!isFirst && job.status !== this.#drawn.status) announce(`${title(job)}: ${job.status}`);
@@ -84,6 +89,7 @@ export class JobPage {
     setText(parts.status, sentence(job.status));
     setAttribute(parts.status, "data-status", job.status);
     setText(parts.summary, summaryOf(job, this.store));
+    parts.chips.replaceChildren(...chipsOf(job, null).map(chip));
     setHidden(parts.bar, job.status !== "running");
     setAttribute(parts.bar, "value", job.progress?.steps ? job.progress.step : null);
     setAttribute(parts.bar, "max", job.progress?.steps || 1);
@@ -91,8 +97,10 @@ export class JobPage {
     parts.failure.replaceChildren(...failure(job));
     parts.attempts.draw(job);
     parts.files.replaceChildren(...files(job));
-    // Parameters never change: drawing them once keeps a selection in them alive.
-    if (isFirst) parts.parameters.replaceChildren(...parameters(job));
+    // Drawing parameters only when they change keeps a selection in them alive.
+    const asked = JSON.stringify([job.params, job.priority, job.tags, job.model, job.queue, job.not_before]);
+    if (asked !== this.#asked) parts.parameters.replaceChildren(...parameters(job));
+    this.#asked = asked;
     if (isFirst) parts.heading.focus({ preventScroll: true });
   }
 
@@ -104,6 +112,7 @@ export class JobPage {
       heading: make("h1", { id: "job-heading", tabindex: "-1" }, "…"),
       status: make("span", { class: "status" }),
       summary: make("span", {}),
+      chips: make("span", { class: "chips-of" }),
       bar: make("progress", { "aria-label": "Steps done", hidden: true }),
       picture: make("div", { class: "picture" }),
       failure: make("div", {}),
@@ -112,18 +121,20 @@ export class JobPage {
       parameters: make("div", {}),
       cancel: actionButton("Cancel", stop, quiet),
       retry: actionButton("Retry", () => api.retry(this.#id), quiet),
+      others: make("span", { class: "actions" }),
       again: make("button", again, "Submit again with changes"),
     };
     this.#parts = parts;
+    this.#others = new KeyedChildren(parts.others, ({ key }) => key, makeAction, parts.heading);
     byId("job").replaceChildren(
       make("p", { class: "back" }, make("a", { href: "#/" }, "← All jobs")),
       make(
         "header",
         { class: "job-head" },
         parts.heading,
-        make("p", { class: "job-state" }, parts.status, parts.summary),
+        make("p", { class: "job-state" }, parts.status, parts.chips, parts.summary),
         parts.bar,
-        make("div", { class: "actions" }, parts.cancel, parts.retry, parts.again),
+        make("div", { class: "actions" }, parts.cancel, parts.retry, parts.others, parts.again),
       ),
       make(
         "div",
@@ -139,8 +150,10 @@ export class JobPage {
     setHidden(cancel, isFinished(job));
     setText(cancel, job.cancel_requested ? "Stopping…" : "Cancel");
     setAttribute(cancel, "aria-disabled", job.cancel_requested ? "true" : null);
-    setHidden(retry, job.status !== "failed" && job.status !== "cancelled");
+    setHidden(retry, !isFinished(job) || job.status === "completed");
     setHidden(again, false);
+    const wanted = [...movesOf(job, this.store), ...actionsOf(job, this.store)];
+    this.#others.sync(wanted.map((action) => ({ ...action, key: action.name.replace(/ \(.*/, "") })));
   }
 
   #drawPicture(job) {
@@ -165,17 +178,36 @@ export class JobPage {
   #complain({ status, message }) {
     setText(this.#parts.heading, status === 404 ? "There is no such job" : "This job cannot be shown");
     setText(this.#parts.summary, message);
-    for (const name of ["cancel", "retry", "again", "picture"]) setHidden(this.#parts[name], true);
+    for (const name of ["cancel", "retry", "others", "again", "picture"]) setHidden(this.#parts[name], true);
     this.#parts.heading.focus({ preventScroll: true });
   }
 }
 
+/** A button whose act follows the job. */
+function makeAction({ name }) {
+  let action = null;
+  const button = actionButton(name, () => action.act(), { class: "quiet" });
+  return {
+    node: button,
+    update(newest) {
+      action = newest;
+      setText(button, action.name);
+    },
+  };
+}
+
 function summaryOf(job, store) {
+  const why = store.blocked(job);
   if (job.status === "queued") {
     const rank = store.rank(job);
-    return `number ${rank} in queue ${job.queue}, since ${clock(job.created_at)}`;
+    const where = `in queue ${job.queue}, since ${clock(job.created_at)}`;
+    return [rank ? `number ${rank} ${where}` : where, why ? blockedWords(why) : etaWords(job.eta)].filter(Boolean).join("; ");
   }
-  if (job.status === "running") return `${whereabouts(job)}, on ${job.attempts.at(-1).worker}`;
+  if (job.status === "running") {
+    const ready = readyWords(job.eta);
+    return `${whereabouts(job)}, on ${job.attempts.at(-1).worker}${ready ? `; ready ${ready}` : ""}`;
+  }
+  if (isWaiting(job)) return [`in queue ${job.queue}`, why ? blockedWords(why) : ""].filter(Boolean).join("; ");
   const took = job.started_at ? ` after ${duration(secondsBetween(job.started_at, job.finished_at))}` : "";
   return `${clock(job.finished_at)}${took}`;
 }

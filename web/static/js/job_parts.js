@@ -1,7 +1,7 @@
 // The parts of a job's page that only show what the job says: why it failed, its parameters, its files.
 
 import { make } from "./dom.js";
-import { bytes, sentence } from "./format.js";
+import { bytes, clock, sentence } from "./format.js";
 
 const ADVICE = {
   "invalid-input": "Change the parameters and submit it again.",
@@ -9,6 +9,7 @@ const ADVICE = {
   "out-of-memory": "Ask for a smaller picture, or for a worker with more memory.",
   crash: "The process that ran it ended. Retry; if it ends again, the worker's log says more.",
   lost: "Its worker was lost. Retry.",
+  timeout: "It took longer than anybody waits for. Retry, or ask for less.",
   internal: "A fault of the worker. Retry; if it fails again, the worker's log says more.",
 };
 
@@ -29,10 +30,15 @@ export function failure({ error }) {
 }
 
 export function parameters(job) {
-  const { params, model, task, priority, submitter } = job;
+  const { params, model, task, priority, submitter, metadata } = job;
   const tags = job.tags.join(", ");
   // The prompt first: it is what one looks for. An erased one is not there at all.
-  const facts = { prompt: "", ...params, model, task, priority, tags, submitter, job: job.id };
+  const background = job.background ? "yes" : "";
+  const times = Object.fromEntries(
+    ["not_before", "start_deadline", "finish_deadline"].map((name) => [name, job[name] ? clock(job[name]) : ""]),
+  );
+  const asked = { model, task, priority, background, ...times, tags, ...metadata, submitter };
+  const facts = { prompt: "", ...params, ...asked, made_from: job.parent ?? "", batch: job.batch ?? "", job: job.id };
   const rows = Object.entries(facts).filter(([, value]) => value !== "");
   return [section("Parameters", make("dl", {}, ...rows.flatMap(pair)))];
 }

@@ -23,7 +23,7 @@ const socket = new PushSocket(store, { onPreview, onState });
 const frame = new Frame(socket, store);
 const login = new Login(start);
 const notifier = new Notifier(store);
-const form = new SubmitForm({ store, onSubmitted: (job) => notifier.remember(job.id) });
+const form = new SubmitForm({ store, onSubmitted: (id) => notifier.remember(id) });
 const queue = new Queue({ store, previews, isLive: () => socket.state === "live" });
 const gallery = new Gallery(store);
 const workers = new Workers(store);
@@ -36,6 +36,7 @@ const asked = new Set(); // ids of missing jobs on their way
 store.listen((what, detail) => {
   if (what === "event") notifier.event(detail);
   if (what === "event") jobPage.event(detail);
+  if (what === "event" && detail.type === "queue-pruned") gallery.prune(detail.data);
   if (what === "drop") gallery.drop();
   if (what === "drop") jobPage.refresh();
   if (what === "event" && detail.stream.startsWith("worker/")) askWorkers();

@@ -7,7 +7,12 @@ import { announce } from "./frame.js";
 
 const KEPT = 200;
 const KEY = "safelight.submitted";
-const WORDS = { "job-completed": "is ready", "job-failed": "failed", "job-cancelled": "was cancelled" };
+const WORDS = {
+  "job-completed": "is ready",
+  "job-failed": "failed",
+  "job-cancelled": "was cancelled",
+  "job-expired": "expired",
+};
 
 export class Notifier {
   #mine = new Set(JSON.parse(sessionStorage.getItem(KEY) ?? "[]"));
@@ -24,17 +29,15 @@ export class Notifier {
     }
   }
 
-  /** This browser submitted the job. */
+  /** This browser submitted the job, or the batch. */
   remember(id) {
     this.#mine.add(id);
     sessionStorage.setItem(KEY, JSON.stringify([...this.#mine].slice(-KEPT)));
   }
 
   event({ stream, type }) {
-    const id = stream.slice("job/".length);
-    if (!(type in WORDS) || !this.#mine.has(id)) return;
-    const job = this.store.jobs.get(id);
-    if (!job) return;
+    const job = type in WORDS ? this.store.jobs.get(stream.slice("job/".length)) : undefined;
+    if (!job || !(this.#mine.has(job.id) || this.#mine.has(job.batch))) return;
     const waiting = this.store.waiting().length;
     announce(`${title(job)} ${WORDS[type]}${waiting ? `, ${plural(waiting, "job")} waiting` : ""}`);
     if (document.hasFocus() || !("Notification" in window) || Notification.permission !== "granted") return;

@@ -1,9 +1,9 @@
 // The live queue: what runs, what waits, whether it is paused, and why nothing runs when nothing does.
 
-import * as api from "./api.js";
-import { actionButton } from "./action.js";
+import { openBulk } from "./bulk.js";
 import { byId, KeyedChildren, make, setHidden, setText } from "./dom.js";
 import { plural, title } from "./format.js";
+import { QueuePanel } from "./queue_panel.js";
 import { RunningCard } from "./running_card.js";
 import { WaitingRows } from "./waiting_rows.js";
 
@@ -19,14 +19,15 @@ export class Queue {
     byId("queue-heading"),
   );
   #banners = new KeyedChildren(byId("banners"), ({ key }) => key, makeBanner);
-  #controls = new KeyedChildren(byId("queue-controls"), ({ name }) => name, makeControl);
   #rows = null;
 
   /** `isLive()` tells whether what is shown is how things stand. */
   constructor({ store, previews, isLive }) {
     Object.assign(this, { store, previews, isLive });
-    this.#rows = new WaitingRows(byId("rows"), (job) => store.rank(job));
+    this.panel = new QueuePanel(store);
+    this.#rows = new WaitingRows(byId("rows"), store);
     byId("filter").addEventListener("input", () => this.draw());
+    byId("several").addEventListener("click", () => openBulk(store, "cancel"));
   }
 
   draw() {
@@ -36,7 +37,7 @@ export class Queue {
     const running = [...store.running.values()].sort((a, b) => (a.started_at < b.started_at ? -1 : 1));
     this.#cards.sync(running);
     this.#banners.sync(this.#reasons(waiting));
-    this.#controls.sync([...store.queues.values()].map((queue) => ({ ...queue, isOnly: store.queues.size === 1 })));
+    this.panel.draw(waiting);
     setText(byId("queue-counts"), `${running.length} running, ${waiting.length.toLocaleString("en")} waiting`);
     const isEmpty = running.length + waiting.length === 0;
     setText(byId("queue-empty"), isEmpty ? EMPTY : "");
@@ -62,48 +63,29 @@ export class Queue {
 
   /** Why waiting jobs do not run, as far as one knows: banners, one a reason. */
   #reasons(waiting) {
-    if (!this.isLive())
-      return [{ key: "stale", text: STALE }];
-    const paused = [...this.store.queues.values()].filter((queue) => queue.is_paused);
-    const reasons = paused.map(({ name }) => ({
-      key: `paused ${name}`,
-      text: `The queue ${name} is paused: what runs goes on, nothing new starts.`,
-    }));
-    const connected = [...this.store.workers.values()].filter((worker) => worker.is_connected);
-    if (connected.length === 0) {
+    if (!this.isLive()) return [{ key: "stale", text: STALE }];
+    const reasons = this.panel.reasons();
+    if (![...this.store.workers.values()].some((worker) => worker.is_connected)) {
       const text = "No worker is connected. Jobs wait until one comes: safelight worker --server URL starts one.";
       return [...reasons, { key: "no worker", text }];
     }
-    const runnable = new Set(connected.flatMap(({ models }) => Object.values(models).flat()));
-    const stuck = new Map();
-    for (const { model } of waiting) if (!runnable.has(model)) stuck.set(model, (stuck.get(model) ?? 0) + 1);
-    for (const [model, count] of stuck) {
-      const text = `No connected worker has the model ${model} for ${plural(count, "job")}.`;
-      reasons.push({ key: `model ${model}`, text });
+    const stuck = new Map(); // why -> how many jobs
+    for (const job of waiting) {
+      const why = this.store.blocked(job);
+      if (why) stuck.set(why, (stuck.get(why) ?? 0) + 1);
     }
+    for (const [why, count] of stuck)
+      reasons.push({ key: why, text: `No worker can run ${plural(count, "waiting job")}: ${why}.` });
     return reasons;
   }
 }
 
 function matches(job, wanted) {
-  const texts = [title(job), job.model, job.submitter, job.id, ...job.tags];
+  const texts = [title(job), job.status, job.model, job.submitter, job.id, job.batch ?? "", ...job.tags];
   return texts.some((text) => text.toLowerCase().includes(wanted));
 }
 
 function makeBanner() {
   const node = make("p", { class: "banner" });
   return { node, update: ({ text }) => setText(node, text) };
-}
-
-/** One queue's pause and resume. */
-function makeControl({ name }) {
-  let isPaused = false;
-  const button = actionButton("Pause", () => (isPaused ? api.resume(name) : api.pause(name)), { class: "quiet" });
-  return {
-    node: button,
-    update({ is_paused, isOnly }) {
-      isPaused = is_paused;
-      setText(button, (is_paused ? "Resume" : "Pause") + (isOnly ? "" : ` ${name}`));
-    },
-  };
 }

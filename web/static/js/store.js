@@ -20,11 +20,11 @@ export class Store {
   lines = new Map(); // queue name -> WaitingLine
   aside = new Map(); // jobs that wait but are not in line: scheduled or held
   running = new Map();
+  models = [];
   missing = new Set(); // ids of jobs with events here whose beginning is not: to be fetched
   #finished = new Map(); // in the order they ended, oldest first
   #unseen = new Map(); // status -> finished jobs that the service has and the page has not
   #arriving = null; // pages of a snapshot that is not complete
-  #needs = new Map(); // model id -> bytes of device memory
   #derived = new Map(); // ranks and reasons that hold until the next change
   #listeners = [];
 
@@ -67,10 +67,15 @@ export class Store {
     return isWaiting(job) ? this.#derive(`why ${job.task}/${job.model}`, () => this.#whyNobody(job)) : null;
   }
 
-  /** What is known of a batch here: how many of its jobs wait or run, and how many jobs there are in all. */
-  batch(id) {
-    const jobs = [...this.jobs.values()].filter(({ batch }) => batch === id);
-    return { all: jobs.length, open: jobs.filter((job) => !isFinished(job)).length };
+  /** The jobs {before, after} one that is in line, undefined where there is none. */
+  neighbours(job) {
+    return this.lines.get(job.queue).neighbours(job, this.#isFair(job.queue));
+  }
+
+  /** How many jobs of a batch have not ended. */
+  openOfBatch(id) {
+    const open = [...this.running.values(), ...this.waiting()];
+    return open.filter(({ batch }) => batch === id).length;
   }
 
   /** Take in a job fetched over HTTP, unless what is here is as new. */
@@ -90,9 +95,9 @@ export class Store {
     this.#tell("change");
   }
 
-  /** What models need of a device. */
+  /** The catalogue: it says what models need of a device. */
   putModels(models) {
-    this.#needs = new Map(models.map(({ id, memory_bytes }) => [id, memory_bytes]));
+    this.models = models;
     this.#derived.clear();
     this.#tell("change");
   }
@@ -206,13 +211,17 @@ export class Store {
   }
 
   #ranks(queue) {
-    const isFair = this.queues.get(queue)?.rules.policy === "fair";
     const isBlocked = (job) => this.blocked(job) !== null;
-    return this.#derive(`ranks ${queue}`, () => this.#line(queue).ranks(isFair, isBlocked));
+    return this.#derive(`ranks ${queue}`, () => this.#line(queue).ranks(this.#isFair(queue), isBlocked));
+  }
+
+  #isFair(queue) {
+    return this.queues.get(queue)?.rules.policy === "fair";
   }
 
   #whyNobody(job) {
-    return whyNobody(job, [...this.workers.values()], this.#needs);
+    const needs = new Map(this.models.map(({ id, memory_bytes }) => [id, memory_bytes]));
+    return whyNobody(job, [...this.workers.values()], needs);
   }
 
   #derive(name, make) {

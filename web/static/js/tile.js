@@ -4,6 +4,7 @@ import * as api from "./api.js";
 import { actionButton } from "./action.js";
 import { make, setAttribute, setHidden, setText } from "./dom.js";
 import { clock, duration, secondsBetween, sentence, title } from "./format.js";
+import { expiredWords } from "./waits.js";
 
 export class Tile {
   #job = null;
@@ -35,7 +36,8 @@ export function imageOf({ url, width, height }, job, attributes = {}) {
   return make("img", { src: url, width, height, alt: title(job), decoding: "async", loading: "lazy", ...attributes });
 }
 
-function reasonOf({ status, error }) {
+function reasonOf({ status, error, expired }) {
+  if (status === "expired") return `Expired: ${expiredWords(expired)}`;
   if (status === "failed") return error?.message ? sentence(error.message) : "Failed";
   return status === "cancelled" ? "Cancelled" : "Completed without a file";
 }

@@ -1,15 +1,25 @@
 // A job's history as a list of sentences, each with its time, its author and the record as the log has it.
 
 import { make } from "./dom.js";
-import { duration, plural, secondsBetween, sentence, words } from "./format.js";
+import { duration, instant, plural, secondsBetween, sentence, words } from "./format.js";
+import { expiredWords } from "./waits.js";
 
 const SENTENCES = {
   "job-submitted": ({ data }) =>
     `Submitted to queue ${data.queue}${data.priority === 50 ? "" : `, priority ${data.priority}`}`,
+  "job-became-due": () => "Its time has come: in line",
+  "job-held": () => "Held: out of line until it is released",
+  "job-released": () => "Released",
+  "job-moved": ({ data }) => `Moved within its line, priority ${data.priority}`,
+  "job-edited": ({ data }) => `Changed: ${data.model} in queue ${data.queue}, priority ${data.priority}`,
+  "job-expired": ({ data }) => `Expired: ${expiredWords(data.deadline)}`,
   "job-leased": ({ data }) =>
     data.adopted ? `${data.worker} came back and goes on with it` : `Taken by ${data.worker}, attempt ${data.attempt}`,
   "job-phase-entered": ({ data }) => sentence(data.phase),
-  "job-requeued": ({ data }) => `Back in line: ${words(data.reason)}${data.detail ? `, ${data.detail}` : ""}`,
+  "job-requeued": ({ data }) => {
+    const again = data.not_before_us ? `To be tried again at ${timeOf(instant(data.not_before_us))}` : "Back in line";
+    return `${again}: ${words(data.reason)}${data.detail ? `, ${data.detail}` : ""}`;
+  },
   "job-cancel-requested": () => "Cancel asked for; its worker is told to stop",
   "job-completed": ({ data }) => `Completed with ${plural(data.artifacts.length, "file")}`,
   "job-failed": ({ data }) => `Failed: ${data.error.message}`,

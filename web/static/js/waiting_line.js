@@ -22,6 +22,14 @@ export class WaitingLine {
     this.jobs.splice(this.#place(job), 1);
   }
 
+  /** The jobs right before and after one that is in line; in a fair queue of its own submitter. */
+  neighbours(job, isFair) {
+    const index = this.#place(job);
+    const isNear = ({ submitter }) => !isFair || submitter === job.submitter;
+    const before = this.jobs.findLast((other, at) => at < index && isNear(other));
+    return { before, after: this.jobs.find((other, at) => at > index && isNear(other)) };
+  }
+
   /** Job id -> 1 for the one that is next out, counting those that can run; in a fair queue among its submitter's. */
   ranks(isFair, isBlocked) {
     const ranks = new Map();

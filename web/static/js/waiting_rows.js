@@ -4,10 +4,15 @@
 import * as api from "./api.js";
 import { actionButton } from "./action.js";
 import { make, setAttribute, setText } from "./dom.js";
-import { clock, title } from "./format.js";
+import { title } from "./format.js";
+import { movesOf } from "./job_actions.js";
+import { JobMenu } from "./job_menu.js";
+import { Moving } from "./moving.js";
+import { chip, chipsOf, etaWords, readyWords } from "./waits.js";
 
 const ROW_PX = 44; // as --row in queue.css
 const BEYOND = 6; // rows kept ready above and below what is seen
+const STEPS = { ArrowUp: "Up", ArrowDown: "Down", Home: "Run next", End: "To the end" }; // with Alt
 
 export class WaitingRows {
   #jobs = [];
@@ -16,15 +21,16 @@ export class WaitingRows {
   #body = make("div", { role: "rowgroup", class: "body" });
   #isScrolling = false;
 
-  /** `rank(job)` gives its place in its own queue. */
-  constructor(table, rank) {
-    Object.assign(this, { table, rank });
-    const cells = ["Place", "Job", "Model", "Since", "Cancel"].map((name) =>
+  constructor(table, store) {
+    Object.assign(this, { table, store, menu: new JobMenu(store) });
+    const cells = ["Place", "Job", "Model", "Ready", "Actions"].map((name) =>
       make("span", { role: "columnheader", class: name.toLowerCase() }, name),
     );
     const head = make("div", { role: "row", class: "row head", "aria-rowindex": 1 }, ...cells);
     table.append(make("div", { role: "rowgroup" }, head), this.#body);
     table.addEventListener("scroll", () => this.#scrolled(), { passive: true });
+    table.addEventListener("keydown", (event) => this.#key(event));
+    new Moving(this.#body, (id) => this.store.jobs.get(id));
     new ResizeObserver(() => this.#place()).observe(table);
   }
 
@@ -33,6 +39,7 @@ export class WaitingRows {
     setAttribute(this.table, "aria-rowcount", jobs.length + 1);
     this.#body.style.height = `${jobs.length * ROW_PX}px`;
     this.#place();
+    this.menu.draw();
   }
 
   #scrolled() {
@@ -51,15 +58,27 @@ export class WaitingRows {
     const seen = this.#jobs.slice(first, Math.ceil((scrollTop + clientHeight) / ROW_PX) + BEYOND);
     const wanted = new Set(seen.map(({ id }) => id));
     for (const [id, row] of this.#shown) if (!wanted.has(id)) this.#release(id, row);
+    const focused = document.activeElement;
     // In the document in the order they are seen: Tab and a screen reader follow that, not the transform.
     let next = this.#body.firstElementChild;
     seen.forEach((job, offset) => {
       let row = this.#shown.get(job.id);
-      if (!row) this.#shown.set(job.id, (row = this.#spare.pop() ?? new Row()));
-      row.update(job, first + offset, this.rank(job));
+      if (!row) this.#shown.set(job.id, (row = this.#spare.pop() ?? new Row(this.menu)));
+      row.update(job, first + offset, this.store);
       if (row.node === next) next = next.nextElementSibling;
       else this.#body.insertBefore(row.node, next);
     });
+    // A row that was moved in the document has lost the focus it had.
+    if (focused !== document.activeElement && this.#body.contains(focused)) focused.focus({ preventScroll: true });
+  }
+
+  /** Alt and an arrow move the job whose row has the focus. */
+  #key(event) {
+    const name = event.altKey ? STEPS[event.key] : undefined;
+    const job = name && this.store.jobs.get(event.target.closest("[data-job]")?.dataset.job);
+    if (!job) return;
+    event.preventDefault();
+    movesOf(job, this.store).find((move) => move.name === name)?.act();
   }
 
   #release(id, row) {
@@ -73,35 +92,51 @@ export class WaitingRows {
 
 class Row {
   #job = null;
+  #why = null;
 
-  constructor() {
+  constructor(menu) {
     this.place = make("span", { role: "cell", class: "place" });
-    this.link = make("a", {});
+    this.link = make("a", { draggable: "false" });
+    this.chips = make("span", { class: "chips-of" });
     this.model = make("span", { role: "cell", class: "model" });
-    this.since = make("span", { role: "cell", class: "since" });
+    this.ready = make("span", { role: "cell", class: "ready" });
+    const open = () => menu.open(this.#job, this.more);
+    this.more = make("button", { type: "button", class: "quiet", title: "More actions", onclick: open }, "⋯");
     this.cancel = actionButton("×", () => api.cancel(this.#job.id), { class: "quiet", title: "Cancel" });
     this.node = make(
       "div",
       { role: "row", class: "row" },
       this.place,
-      make("span", { role: "cell", class: "job" }, this.link),
+      make("span", { role: "cell", class: "job" }, this.link, this.chips),
       this.model,
-      this.since,
-      make("span", { role: "cell", class: "cancel" }, this.cancel),
+      this.ready,
+      make("span", { role: "cell", class: "actions" }, this.more, this.cancel),
     );
   }
 
-  update(job, index, rank) {
+  update(job, index, store) {
+    const why = store.blocked(job);
     this.node.style.transform = `translateY(${index * ROW_PX}px)`;
     setAttribute(this.node, "aria-rowindex", index + 2); // the head is 1
-    setText(this.place, String(rank));
-    if (job === this.#job) return;
+    setText(this.place, String(store.rank(job) ?? "–"));
+    if (job === this.#job && why === this.#why) return;
     this.#job = job;
-    setText(this.link, title(job));
+    this.#why = why;
+    const name = title(job);
+    setText(this.link, name);
     setAttribute(this.link, "href", `#/jobs/${job.id}`);
     setAttribute(this.node, "data-job", job.id);
+    setAttribute(this.node, "draggable", job.status === "queued");
     setText(this.model, job.priority === 50 ? job.model : `${job.model}, priority ${job.priority}`);
-    setText(this.since, clock(job.created_at));
-    setAttribute(this.cancel, "aria-label", `Cancel: ${title(job)}`);
+    this.#estimate(job, why);
+    this.chips.replaceChildren(...chipsOf(job, why).map(chip));
+    setAttribute(this.more, "aria-label", `More actions: ${name}`);
+    setAttribute(this.cancel, "aria-label", `Cancel: ${name}`);
+  }
+
+  #estimate({ status, eta }, why) {
+    const isTold = status === "queued" && why === null;
+    setText(this.ready, isTold ? readyWords(eta) : "");
+    setAttribute(this.ready, "title", isTold ? etaWords(eta) : null);
   }
 }
