@@ -137,9 +137,7 @@ class _Turn:
         return None
 
     def _may_go(self, job: LiveJob) -> bool:
-        return (
-            job.id not in self._taken and self._runnable(job.model, job) and not self._capped(job.submitter)
-        )
+        return job.id not in self._taken and self._runnable(job.model, job) and not self._capped(job.submitter)
 
     def _take(self, job: LiveJob) -> None:
         self._taken.add(job.id)
