@@ -24,7 +24,7 @@ class PickLine:
         self._state = msgspec.structs.replace(
             state,
             jobs=dict(state.jobs),
-            queues={name: _copied(queue) for name, queue in state.queues.items() if not queue.is_paused},
+            queues={name: _copied(queue) for name, queue in state.queues.items()},
         )
 
     @property
@@ -59,9 +59,8 @@ class PickLine:
     def ended(self, job: str) -> bool:
         """Take note of a free slot; whether somebody's cap has room again."""
         live = self._state.jobs[job]
-        queue = self._state.queues.get(live.queue)
-        if queue is not None:
-            queue.running_of[live.submitter] = queue.running_of.get(live.submitter, 1) - 1
+        running_of = self._state.queues[live.queue].running_of
+        running_of[live.submitter] = running_of.get(live.submitter, 1) - 1
         return self._state.limits_of(live.submitter).max_running is not None
 
     def _told(self, worker: eta.Worker, warm: Sequence[str]) -> LiveWorker:
@@ -77,7 +76,7 @@ def described(state: LiveState, job: LiveJob) -> eta.Job:
         model=job.model,
         tier=job.tier,
         work=job.work,
-        is_paused=state.queues[job.queue].is_paused if job.queue in state.queues else True,
+        is_paused=state.queues[job.queue].is_paused,
     )
 
 

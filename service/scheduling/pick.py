@@ -12,8 +12,16 @@ from projections.live_job import LiveJob
 from projections.queue_order import Place
 from service.scheduling.eligible import can_run
 
-LOOK_AHEAD = 16
+LOOK_AHEAD = 8
 """How far behind the first a job may stand that is taken before it because its model is loaded."""
+
+WORTH = 2.0
+"""How many times as long as the load that it saves a job may take that is taken before others for that.
+
+What goes before is not known to those who were told when they will be done, so this is where predictability is
+bought. At 10 % noise and 72 % load, one worker: without a bound 89.3 % of estimates within 20 % and 58.4 s from
+submission to end in the mean; 2: 90.8 % and 60.2 s; 1: 94 % and 63 s; never: 98 % and 109 s.
+"""
 
 NEAR = 64
 """Places of a line that are tried one by one; if none of these can go, lanes are passed over as a whole."""
@@ -140,9 +148,13 @@ class _Turn:
             job = self._state.jobs[place[4]]
             if queue.rules.policy == "fair" and job.submitter != first.submitter:
                 continue
-            if job.model == warm and self._may_go(job):
+            if job.model == warm and self._may_go(job) and self._is_worth_it(job):
                 return job
         return None
+
+    def _is_worth_it(self, job: LiveJob) -> bool:
+        told = self._state.costs.predict(job.model, self._worker.device, job.work)
+        return told.run_s <= WORTH * told.load_s
 
     def _may_go(self, job: LiveJob) -> bool:
         return job.id not in self._taken and self._runnable(job.model, job) and job.submitter not in self._capped

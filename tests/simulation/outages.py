@@ -1,11 +1,10 @@
-"""A day in which workers crash, wires break and the service is killed: what it costs, and what must never happen."""
+"""A day in which workers crash, wires break and the service is killed: its cost, and what must never happen."""
 
 from __future__ import annotations
 
 import asyncio
 import math
 import random
-import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import msgspec
 from events.jobs import JobFailed, JobLeased
 from tests.simulation.clock import clock, play
 from tests.simulation.gpu import catalogue
-from tests.simulation.machine import Machine
+from tests.simulation.machine import Machine, spools
 from tests.simulation.room import Room
 
 HOUR_S = 3600.0
@@ -52,7 +51,7 @@ class Outages(msgspec.Struct, frozen=True):
 
 def outages(hours: float, *, machines: int = 8, seed: int = 1) -> Outages:
     """So many hours of work and faults, then until the last job has ended."""
-    with catalogue(), tempfile.TemporaryDirectory() as folder:
+    with catalogue(), spools() as folder:
         return play(_run(Path(folder), hours * HOUR_S, machines, seed), seed)
 
 

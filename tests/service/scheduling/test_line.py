@@ -119,6 +119,14 @@ def test_a_slot_that_becomes_free_lets_somebody_at_its_cap_go_on(room: dict[str,
     assert len(handed_out) == len(state.jobs), "whoever may have one at once gets all of them one after the other"
 
 
+def test_what_runs_in_a_paused_queue_counts_against_its_submitters_cap() -> None:
+    job = {"submitter": "key/k1", "task": "pretend", "priority": 50, "is_background": False, "steps": 1}
+    room = {"jobs": [{**job, "queue": "other"}], "leased": 1, "policy": "fifo", "max_running": 1, "weight": 1.0}
+    history = open_room({**room, "is_paused": True})
+    history.submit("next", submitter="key/k1")
+    assert PickLine(history.state).take(seen(history.state, "w2"), (), 0.0) is None
+
+
 def test_a_forecast_over_100_waiting_jobs_takes_below_5_ms() -> None:
     history = History().with_queue()
     for number in range(4):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Collection
+from typing import Any
 
 import msgspec
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from events.jobs import JobError
 from events.keys import Limits
 from events.queues import Policy, Rules
+from projections.costs import Spent
 from projections.live import LiveState, LiveWorker
 from service import commands as ask
 from service.scheduling.eligible import can_run, why_nobody
@@ -23,8 +25,8 @@ from tests.history import PRETEND, History, register
 
 WORKER = LiveWorker("w", "b1", PRETEND, 1)
 BOTH = {**PRETEND, "text-to-image": ("demo",)}
-PRETENDING = LiveWorker("w", "b1", BOTH, 1, warm="pretend")  # has both models, and this one loaded
-PICTURE = {"task": None, "params": {"prompt": "x"}}
+DRAWING = LiveWorker("w", "b1", BOTH, 1, warm="demo")  # has both models, and this one loaded
+PICTURE: dict[str, Any] = {"task": None, "params": {"prompt": "x"}}
 
 
 def picked(state: LiveState, worker: LiveWorker, slots: int, offered: Collection[str]) -> list[str]:
@@ -68,28 +70,43 @@ def limited(history: History, key: str, limits: Limits) -> str:
 
 
 def test_a_loaded_model_goes_before_within_reach_and_says_whom_it_passed(history: History) -> None:
-    history.submit("cold", **PICTURE)
+    history.submit("cold")
     for number in range(LOOK_AHEAD - 1):
-        history.submit(f"c{number}", **PICTURE)
-    history.submit("warm")
-    assert pick(history.state, PRETENDING, 1, ()) == [Pick("warm", passed="cold")]
-    history.submit("last of all")
-    assert picked(history.state, PRETENDING, 2, ()) == ["warm", "cold"], "the other warm one is one too far"
+        history.submit(f"c{number}")
+    history.submit("warm", **PICTURE)
+    assert pick(history.state, DRAWING, 1, ()) == [Pick("warm", passed="cold")]
+    history.submit("last of all", **PICTURE)
+    assert picked(history.state, DRAWING, 2, ()) == ["warm", "cold"], "the other warm one is one too far"
 
 
 def test_a_loaded_model_is_no_reason_to_pass_a_higher_priority(history: History) -> None:
-    history.submit("cold", **PICTURE, priority=60)
-    history.submit("warm", priority=59)
-    assert picked(history.state, PRETENDING, 1, ()) == ["cold"]
+    history.submit("cold", priority=60)
+    history.submit("warm", **PICTURE, priority=59)
+    assert picked(history.state, DRAWING, 1, ()) == ["cold"]
+
+
+@pytest.mark.parametrize(
+    ("run_s", "load_s", "first"), [(19.0, 10.0, "warm"), (21.0, 10.0, "cold"), (1.0, 0.0, "cold")]
+)
+def test_a_loaded_model_goes_before_only_where_the_load_it_saves_is_worth_the_wait(
+    history: History, run_s: float, load_s: float, first: str
+) -> None:
+    history.submit("cold")
+    history.submit("warm", **PICTURE)
+    for _ in range(30):
+        history.state.costs.learn(
+            "demo", DRAWING.device, history.state.jobs["warm"].work, Spent(run_s, load_s, 0.0)
+        )
+    assert picked(history.state, DRAWING, 1, ()) == [first]
 
 
 def test_nobody_is_passed_over_more_often_than_it_can_bear(history: History) -> None:
     history.ask(register("w", "b1", models=BOTH))
-    history.submit("warmed up")
+    history.submit("warmed up", **PICTURE)
     history.lease("warmed up")
-    history.submit("cold", **PICTURE)
+    history.submit("cold")
     for number in range(9):
-        history.submit(f"warm {number}")
+        history.submit(f"warm {number}", **PICTURE)
     order = []
     for _ in range(MAX_PASSED + 1):
         (one,) = pick(history.state, history.state.workers["w"], 1, ())
@@ -100,17 +117,17 @@ def test_nobody_is_passed_over_more_often_than_it_can_bear(history: History) -> 
 
 def test_a_loaded_model_costs_no_other_submitter_its_turn_in_a_fair_queue(history: History) -> None:
     history.ask(ask.ConfigureQueue(queue="default", rules=Rules(policy="fair")))
-    history.submit("cold", submitter="ann", **PICTURE)
-    history.submit("bob's", submitter="bob")
-    assert picked(history.state, PRETENDING, 1, ()) == ["cold"]
-    history.submit("ann's", submitter="ann")
-    assert pick(history.state, PRETENDING, 1, ()) == [Pick("ann's", passed="cold")]
+    history.submit("cold", submitter="ann")
+    history.submit("bob's", submitter="bob", **PICTURE)
+    assert picked(history.state, DRAWING, 1, ()) == ["cold"]
+    history.submit("ann's", submitter="ann", **PICTURE)
+    assert pick(history.state, DRAWING, 1, ()) == [Pick("ann's", passed="cold")]
 
 
 def test_free_workers_choose_in_the_order_that_loads_least(history: History) -> None:
-    cold, warm = LiveWorker("cold", "b1", BOTH, 1, warm="demo"), msgspec.structs.replace(PRETENDING, name="warm")
+    cold, warm = LiveWorker("cold", "b1", BOTH, 1, warm="pretend"), msgspec.structs.replace(DRAWING, name="warm")
     assert [worker.name for worker in in_turn(history.state, [cold, warm], ())] == ["cold", "warm"]
-    history.submit("a")
+    history.submit("a", **PICTURE)
     assert [worker.name for worker in in_turn(history.state, [cold, warm], ())] == ["warm", "cold"]
     assert [worker.name for worker in in_turn(history.state, [cold, warm], {"a"})] == ["cold", "warm"]
 
@@ -195,7 +212,7 @@ def test_a_pick_of_10_000_waiting_jobs_takes_below_a_millisecond(policy: Policy)
     took_s = []
     for _ in range(20):
         began_at = time.perf_counter()
-        assert len(pick(history.state, PRETENDING, 1, ())) == 1
+        assert len(pick(history.state, DRAWING, 1, ())) == 1
         took_s.append(time.perf_counter() - began_at)
     assert min(took_s) < 0.001
 
