@@ -75,6 +75,7 @@ class LiveJob(msgspec.Struct):
     predicted_s: float = 0.0  # GPU seconds that the newest lease was charged with
     eta_s: float | None = None  # the first estimate, from submission to completion
     phase: str = ""
+    phase_at_us: int = 0  # when it was entered
     cancel_requested: bool = False
     faults: dict[Fault, int] = {}  # since the last retry
     passed: int = 0  # times that a later job was taken first, for its loaded model
@@ -195,7 +196,7 @@ def _changes(job: LiveJob, event: JobEvent, record: Record) -> dict[str, object]
         case JobLeased():
             return _leased(job, event, record)
         case JobPhaseEntered(phase=phase):
-            return {"phase": phase}
+            return {"phase": phase, "phase_at_us": record.at_us}
         case JobRequeued(reason=reason, not_before_us=not_before_us):
             fault = FAULT_OF.get(reason)
             return {

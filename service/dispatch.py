@@ -23,7 +23,7 @@ from service.decisions.workers import keeps
 from service.handle import Handler
 from service.refusals import NotLeasable, Refusal, StaleAttempt
 from service.reports import command_of
-from service.scheduling.pick import Pick, pick
+from service.scheduling.pick import Pick, in_turn, pick
 from service.sessions import Audience, Session
 from service.watchdog import Watchdog
 
@@ -186,10 +186,13 @@ class Dispatcher:
     def _match(self) -> None:
         """Offer waiting jobs against credit until one of the two is used up."""
         state = self._handler.state
+        free: list[LiveWorker] = []
         for session in self._sessions.values():
             worker = state.workers.get(session.worker)
-            if worker is None or worker.boot != session.boot or session.credit <= 0:
-                continue
+            if worker is not None and worker.boot == session.boot and session.credit > 0:
+                free.append(worker)
+        for worker in in_turn(state, free, self._offered):
+            session = self._sessions[worker.name]
             for picked in pick(state, worker, session.credit, self._offered):
                 self._offer(session, picked)
 

@@ -69,6 +69,7 @@ class Planner:
         self._made_at = -STALE_S  # monotonic seconds
         self._made_at_us = 0
         self._has_changed = True
+        self._changed: set[str] = set()  # jobs that something happened to since the newest forecast
         self._first: dict[str, float | None] = {}  # job -> seconds from submission to end as first told
         self._told: dict[str, Told] = {}
         handler.listen(self._on_records)
@@ -80,8 +81,13 @@ class Planner:
             self._plan()
 
     def eta(self, job: LiveJob) -> tuple[Eta, int] | None:
-        """The newest estimate for a job that is in line or runs, and the instant (UTC us) that it counts from."""
+        """The newest estimate for a job that is in line or runs, and the instant (UTC us) that it counts from.
+
+        None also for what came into the line after the newest forecast.
+        """
         if self._forecast is None or job.status not in ("queued", "running"):
+            return None
+        if job.id in self._changed and job.id not in self._forecast.etas:
             return None
         state, forecast = self._handler.state, self._forecast
         behind = max(0, state.queues[job.queue].order.index(job.place) - forecast.starts)
@@ -103,6 +109,7 @@ class Planner:
         depth = max(1, min(DEPTH, LANES // max(1, line.lanes)))
         self._forecast = forward(workers, line, state.costs, state.accuracy, at_us, depth)
         self._made_at, self._made_at_us, self._has_changed = self._monotonic(), at_us, False
+        self._changed.clear()
         for job, eta in self._forecast.etas.items():
             self._note(state.jobs[job], eta, at_us)
         # What was told of a job that has left the line holds no longer: it is told anew when it is back.
@@ -135,14 +142,18 @@ class Planner:
         )
 
     def _running(self, state: LiveState, job: LiveJob) -> Running:
-        elapsed_s = (self._clock() - job.leased_at_us) / 1e6
+        now_us = self._clock()
+        elapsed_s = (now_us - job.leased_at_us) / 1e6
         progress = self._progress.get(job.id)
         step, steps = (progress.step, progress.steps) if progress is not None else (0, 0)
-        step_s = elapsed_s / step if step else 0.0
+        # since the phase began and not since the lease: loading a model says nothing of the pace
+        step_s = (now_us - job.phase_at_us) / 1e6 / step if step else 0.0
         return Running(described(state, job), rest_s(job.predicted_s, elapsed_s, step, steps, step_s))
 
     def _on_records(self, records: Sequence[Record]) -> None:
         for record in records:
+            if record.category == "job":
+                self._changed.add(record.subject)
             match record.event:
                 case JobPhaseEntered():
                     continue

@@ -65,6 +65,9 @@ class Worker(msgspec.Struct, frozen=True):
 class Line(Protocol):
     """A copy of the waiting jobs with the scheduler that hands them out. The real line never notices."""
 
+    def in_turn(self, workers: Sequence[Worker]) -> Sequence[str]:
+        """The names of workers that are free at the beginning, in the order in which they choose."""
+
     def take(self, worker: Worker, warm: Sequence[str], at_s: float) -> Job | None:
         """The job that `worker` gets for a free slot at `at_s`, gone from the copy; None when it gets none.
 
@@ -230,7 +233,7 @@ class _Run:
         for bench in self._benches:
             for running in bench.worker.running:
                 self._go_on(bench, running)
-        at_s, ready = 0.0, self._benches
+        at_s, ready = 0.0, self._in_turn()
         while True:
             for bench in ready:
                 self._fill(bench, at_s)
@@ -255,6 +258,11 @@ class _Run:
             mean_run_s=self._run_s / max(1, self._starts),
             throughput=throughput,
         )
+
+    def _in_turn(self) -> list[_Bench]:
+        """Who chooses in which order at the beginning; later slots become free one by one."""
+        free = {bench.worker.name: bench for bench in self._benches if bench.free > 0}
+        return [free[name] for name in self._line.in_turn([bench.worker for bench in free.values()])]
 
     def _go_on(self, bench: _Bench, running: Running) -> None:
         told = self._costs.predict(running.job.model, bench.worker.worker_class, running.job.work)

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import msgspec
 
-from projections.live import LiveQueue, LiveState
+from projections.live import LiveQueue, LiveState, LiveWorker
 from projections.live_job import LiveJob
 from projections.queue_order import QueueOrder
 from service.scheduling import eta
-from service.scheduling.pick import pick
+from service.scheduling.pick import in_turn, pick
 
 
 class PickLine:
@@ -24,7 +24,7 @@ class PickLine:
         self._state = msgspec.structs.replace(
             state,
             jobs=dict(state.jobs),
-            queues={name: _copied(queue) for name, queue in state.queues.items() if not queue.is_paused},
+            queues={name: _copied(queue) for name, queue in state.queues.items()},
         )
 
     @property
@@ -32,11 +32,16 @@ class PickLine:
         """How many lanes `pick` looks at for each start."""
         return sum(len(models) for queue in self._state.queues.values() for models in queue.order.lanes.values())
 
+    def in_turn(self, workers: Sequence[eta.Worker]) -> list[str]:
+        """The names of free workers, in the order in which they choose."""
+        state = self._state
+        told = [self._told(worker, worker.warm) for worker in workers]
+        return [live.name for live in in_turn(state, told, ())]
+
     def take(self, worker: eta.Worker, warm: Sequence[str], at_s: float) -> eta.Job | None:
         """The job that `worker` gets next, gone from the copy."""
         state = self._state
-        live = state.workers[worker.name]
-        told = msgspec.structs.replace(live, warm=warm[-1] if warm else "")
+        told = self._told(worker, warm)
         picked = pick(state, told, 1, ())
         if not picked:
             return None
@@ -54,10 +59,13 @@ class PickLine:
     def ended(self, job: str) -> bool:
         """Take note of a free slot; whether somebody's cap has room again."""
         live = self._state.jobs[job]
-        queue = self._state.queues.get(live.queue)
-        if queue is not None:
-            queue.running_of[live.submitter] = queue.running_of.get(live.submitter, 1) - 1
+        running_of = self._state.queues[live.queue].running_of
+        running_of[live.submitter] = running_of.get(live.submitter, 1) - 1
         return self._state.limits_of(live.submitter).max_running is not None
+
+    def _told(self, worker: eta.Worker, warm: Sequence[str]) -> LiveWorker:
+        """The worker as it will be then."""
+        return msgspec.structs.replace(self._state.workers[worker.name], warm=warm[-1] if warm else "")
 
 
 def described(state: LiveState, job: LiveJob) -> eta.Job:
@@ -68,7 +76,7 @@ def described(state: LiveState, job: LiveJob) -> eta.Job:
         model=job.model,
         tier=job.tier,
         work=job.work,
-        is_paused=state.queues[job.queue].is_paused if job.queue in state.queues else True,
+        is_paused=state.queues[job.queue].is_paused,
     )
 
 

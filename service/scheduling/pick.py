@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from itertools import islice
 
 import msgspec
 
@@ -11,8 +12,19 @@ from projections.live_job import LiveJob
 from projections.queue_order import Place
 from service.scheduling.eligible import can_run
 
-LOOK_AHEAD = 16
+LOOK_AHEAD = 8
 """How far behind the first a job may stand that is taken before it because its model is loaded."""
+
+WORTH = 2.0
+"""How many times as long as the load that it saves a job may take that is taken before others for that.
+
+What goes before is not known to those who were told when they will be done, so this is where predictability is
+bought. At 10 % noise and 72 % load, one worker: without a bound 89.3 % of estimates within 20 % and 58.4 s from
+submission to end in the mean; 2: 90.8 % and 60.2 s; 1: 94 % and 63 s; never: 98 % and 109 s.
+"""
+
+NEAR = 64
+"""Places of a line that are tried one by one; if none of these can go, lanes are passed over as a whole."""
 
 MAX_PASSED = 4
 """How often a job may be passed over for that: then it is its turn, whatever is loaded."""
@@ -40,6 +52,21 @@ def pick(state: LiveState, worker: LiveWorker, slots: int, offered: Collection[s
     while len(chosen) < slots and (found := turn.next()) is not None:
         chosen.append(found)
     return chosen
+
+
+def in_turn(state: LiveState, workers: Sequence[LiveWorker], offered: Collection[str]) -> list[LiveWorker]:
+    """The workers that are free at once, in the order in which they choose: first who needs to load nothing for it.
+
+    So a job does not wait for a load on one worker while another with its model loaded stands idle.
+    """
+    if len(workers) < 2:
+        return list(workers)
+
+    def loads(worker: LiveWorker) -> bool:
+        picked = pick(state, worker, 1, offered)
+        return not picked or state.jobs[picked[0].job].model != worker.warm
+
+    return sorted(workers, key=loads)
 
 
 class _Turn:
@@ -76,17 +103,28 @@ class _Turn:
         return Pick(first.id) if warm is None else Pick(warm.id, passed=first.id)
 
     def _first(self, queue: LiveQueue) -> LiveJob | None:
-        """The queue's own choice. The loop is written out: a thousand submitters have thousands of lanes."""
-        is_fair = queue.rules.policy == "fair"
+        """The queue's own choice."""
+        if queue.rules.policy == "fair":
+            return self._first_of_lanes(queue, is_fair=True)
+        near = (self._state.jobs[place[4]] for place in islice(queue.order.places, NEAR))
+        first = next((job for job in near if self._may_go(job)), None)
+        if first is not None or len(queue.order) <= NEAR:
+            return first
+        return self._first_of_lanes(queue, is_fair=False)
+
+    def _first_of_lanes(self, queue: LiveQueue, is_fair: bool) -> LiveJob | None:
+        """The same by lanes. The loop is written out: a thousand submitters have thousands of them."""
         best: tuple[tuple[bool, int, float, str, int], Place] | None = None
         for submitter, lanes in queue.order.lanes.items():
             if submitter in self._capped:
                 continue
             clock = self._clock(queue, submitter) if is_fair else 0.0
             for model, lane in lanes.items():
-                if not (self._can_run.get(model) or self._runnable(model, lane)):
+                if not (self._can_run.get(model) or self._runnable(model, self._state.jobs[lane[0][4]])):
                     continue
-                place = lane[0] if lane[0][4] not in self._taken else self._head(lane)
+                place: Place | None = lane[0]
+                if lane[0][4] in self._taken:
+                    place = next((place for place in lane if place[4] not in self._taken), None)
                 if place is None:
                     continue
                 key = (place[0], place[1], clock, place[2], place[3])
@@ -95,22 +133,31 @@ class _Turn:
         return self._state.jobs[best[1][4]] if best is not None else None
 
     def _warm_before(self, first: LiveJob) -> LiveJob | None:
-        """The nearest job behind `first` that needs no loading, if one is near enough and `first` can bear it."""
+        """The nearest job behind `first` that needs no loading, if one is near enough and `first` can bear it.
+
+        In a fair queue it is one of the same submitter: nobody loses a turn to another's loaded model.
+        """
         warm = self._worker.warm
         if not warm or first.model == warm or first.passed >= MAX_PASSED:
             return None
         queue = self._state.queues[first.queue]
-        submitters = [first.submitter] if queue.rules.policy == "fair" else list(queue.order.lanes)
-        heads = [
-            place
-            for submitter in submitters
-            if submitter not in self._capped and (lane := queue.order.lanes[submitter].get(warm))
-            if self._runnable(warm, lane) and (place := self._head(lane)) is not None
-        ]
-        nearest = min((place for place in heads if place[:2] == first.place[:2]), default=None)
-        if nearest is None or queue.order.index(nearest) - queue.order.index(first.place) > LOOK_AHEAD:
-            return None
-        return self._state.jobs[nearest[4]]
+        index = queue.order.index(first.place)
+        for place in queue.order.places[index + 1 : index + 1 + LOOK_AHEAD]:
+            if place[:2] != first.place[:2]:
+                return None
+            job = self._state.jobs[place[4]]
+            if queue.rules.policy == "fair" and job.submitter != first.submitter:
+                continue
+            if job.model == warm and self._may_go(job) and self._is_worth_it(job):
+                return job
+        return None
+
+    def _is_worth_it(self, job: LiveJob) -> bool:
+        told = self._state.costs.predict(job.model, self._worker.device, job.work)
+        return told.run_s <= WORTH * told.load_s
+
+    def _may_go(self, job: LiveJob) -> bool:
+        return job.id not in self._taken and self._runnable(job.model, job) and job.submitter not in self._capped
 
     def _take(self, job: LiveJob) -> None:
         self._taken.add(job.id)
@@ -121,15 +168,13 @@ class _Turn:
         seconds = self._state.predicted_s(job, self._worker) / self._state.limits_of(job.submitter).weight
         self._charged[key] = self._charged.get(key, 0.0) + seconds
 
-    def _head(self, lane: list[Place]) -> Place | None:
-        return next((place for place in lane if place[4] not in self._taken), None)
-
     def _clock(self, queue: LiveQueue, submitter: str) -> float:
         return queue.clocks.of(submitter) + self._charged.get((queue.name, submitter), 0.0)
 
-    def _runnable(self, model: str, lane: list[Place]) -> bool:
+    def _runnable(self, model: str, job: LiveJob) -> bool:
+        """Whether this worker can run the model, of which `job` is one."""
         if model not in self._can_run:
-            self._can_run[model] = can_run(self._worker, self._state.jobs[lane[0][4]])
+            self._can_run[model] = can_run(self._worker, job)
         return self._can_run[model]
 
     def _is_capped(self, submitter: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,14 +25,14 @@ M = TypeVar("M", bound=say.Message)
 class Floor:
     """A handler, a dispatcher and a clock."""
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, first_eta_s: Callable[[str], float | None] = lambda job: None) -> None:
         self.now = 0.0
         self.handler = Handler(data, clock=lambda: int(self.now * 1e6))
         ids = itertools.count(1)
         self.stored: set[str] = set()
         self.dispatcher = Dispatcher(
             self.handler, monotonic=lambda: self.now, new_id=lambda: f"offer-{next(ids)}",
-            is_stored=self.stored.__contains__, lease_s=30, beat_s=5,
+            is_stored=self.stored.__contains__, lease_s=30, beat_s=5, first_eta_s=first_eta_s,
         )  # fmt: skip
 
     async def ask(self, command: ask.Command) -> None:
@@ -54,6 +54,15 @@ class Floor:
     async def becomes(self, job: str, status: str) -> None:
         async with asyncio.timeout(10):
             while self.status(job) != status:  # noqa: ASYNC110 - what is waited for is the service's own state
+                await asyncio.sleep(0)
+
+    async def published(self) -> None:
+        """Return when the listeners have heard of everything that was asked."""
+        heard: set[int] = set()
+        self.handler.listen(lambda records: heard.add(records[-1].position))
+        await self.ask(ask.CreateQueue(queue=f"q{self.handler.log.head()}"))
+        async with asyncio.timeout(10):
+            while self.handler.log.head() not in heard:  # noqa: ASYNC110 - the service's own state
                 await asyncio.sleep(0)
 
     def events(self, job: str) -> list[Any]:

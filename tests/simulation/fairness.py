@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import statistics
-import tempfile
 from pathlib import Path
 
 import msgspec
@@ -13,6 +12,7 @@ from events.jobs import JobLeased, JobSubmitted
 from events.queues import Policy
 from tests.simulation.clock import clock, play
 from tests.simulation.gpu import catalogue
+from tests.simulation.machine import spools
 from tests.simulation.room import Room
 
 KEPT = {"A": 200, "C": 20}
@@ -41,7 +41,7 @@ class Fairness(msgspec.Struct, frozen=True):
 
 def fairness(policy: Policy, hours: float, seed: int = 1, noise: float = 0.1, keeps: int = 2) -> Fairness:
     """What a queue with this policy gives to whom. With `keeps` 2 both models stay on the device."""
-    with catalogue(), tempfile.TemporaryDirectory() as folder:
+    with catalogue(), spools() as folder:
         return play(_day(Path(folder), policy, hours * 3600, seed, noise, keeps), seed)
 
 

@@ -28,7 +28,9 @@ Key = tuple[str, int]
 @contextmanager
 def catalogue() -> Iterator[None]:
     """Have the models of LAWS known to the service."""
-    with patch.dict(MODELS, {name: Model(id=name, task=TASK, title=name, source=None, defaults={}) for name in LAWS}):
+    with patch.dict(
+        MODELS, {name: Model(id=name, task=TASK, title=name, source=None, defaults={}) for name in LAWS}
+    ):
         yield
 
 
@@ -94,7 +96,9 @@ class Gpu:
         self._warm = [*self._warm, begin.model][-self._keeps :]
         self._tell(frames.Entered(phase="denoising", **about))  # type: ignore[arg-type]
         features = work_of(begin.params).features
-        run_s = sum(c * x for c, x in zip(law, features, strict=True)) * math.exp(self._noise * self._dice.gauss(0, 1))
+        run_s = sum(c * x for c, x in zip(law, features, strict=True)) * math.exp(
+            self._noise * self._dice.gauss(0, 1)
+        )
         step = await self._denoise(begin, run_s)
         if (begin.job, begin.attempt) in self._halted:
             self.computing = None

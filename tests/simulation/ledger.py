@@ -17,7 +17,7 @@ Listener = Callable[[Sequence[Record]], None]
 
 
 class Ledger(History):
-    """What Dispatcher and Planner need of service/handle.py: decided and kept at once, answered in the next turn."""
+    """What Dispatcher and Planner need of service/handle.py. Kept at once, answered in the next turn."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -7,6 +7,7 @@ import itertools
 import random
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from websockets.exceptions import ConnectionClosed
 
@@ -23,7 +24,13 @@ from tests.simulation.gpu import LAWS, Gpu, Key, Meter
 from tests.simulation.network import Link, Socket
 
 LOST = (OSError, TimeoutError, ConnectionClosed)
+IN_MEMORY = Path("/dev/shm")
 MODELS_OF = {TASK: tuple(LAWS)}
+
+
+def spools() -> TemporaryDirectory[str]:
+    """A folder for spools, in memory where the system has such a place: a disk that others use too is slow."""
+    return TemporaryDirectory(dir=IN_MEMORY if IN_MEMORY.is_dir() else None)
 
 
 class Machine:
@@ -124,7 +131,8 @@ class Machine:
                 assert self._link is not None
                 await converse(Socket(self._link), self._outbox, self._desk.from_service, welcome.beat_s)  # type: ignore[arg-type]
             except RefusedByService as refused:
-                assert refused.retry, f"{self.name} was refused for good: {refused}"
+                if not refused.retry:  # a newer process has the name
+                    raise
             except LOST:
                 pass
             self._desk.disconnected()

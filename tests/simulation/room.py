@@ -139,16 +139,12 @@ class Room:
         """Have the service do it."""
         return self.ledger.ask(command).result()
 
-    def submit(
-        self, submitter: str, model: str, steps: int, side: int = 512, *, priority: int = 50
-    ) -> str:
+    def submit(self, submitter: str, model: str, steps: int, side: int = 512, *, priority: int = 50) -> str:
         """A new job."""
         job = f"j{next(self._jobs)}"
         self.submitter_of[job] = submitter
         params = {"prompt": "x", "steps": steps, "width": side, "height": side, "guidance": 1.0}
-        self.ask(
-            ask.SubmitJob(job=job, submitter=submitter, seed=1, model=model, params=params, priority=priority)
-        )
+        self.ask(ask.SubmitJob(job=job, submitter=submitter, seed=1, model=model, params=params, priority=priority))
         return job
 
     # what must hold

@@ -39,6 +39,10 @@ class Tiers:
         self.passed = dict(passed or {})  # job id -> how often a warm one went before it
         self.look_ahead = look_ahead  # 1 for strictly first come first served
 
+    def in_turn(self, workers: Sequence[Worker]) -> list[str]:
+        """As they stand."""
+        return [worker.name for worker in workers]
+
     def take(self, worker: Worker, warm: Sequence[str], at_s: float) -> Job | None:
         """The next job for `worker`, removed."""
         able = (job for job in self.jobs if worker.can_run(job) and not job.is_paused)
