@@ -112,7 +112,8 @@ class Planner:
         self._changed.clear()
         for job, eta in self._forecast.etas.items():
             self._note(state.jobs[job], eta, at_us)
-        self._told = {job: told for job, told in self._told.items() if job in state.jobs}
+        # What was told of a job that has left the line holds no longer: it is told anew when it is back.
+        self._told = {job: told for job, told in self._told.items() if job in self._forecast.etas}
         self._first = {job: first for job, first in self._first.items() if job in state.jobs}
 
     def _note(self, job: LiveJob, eta: Eta, at_us: int) -> None:

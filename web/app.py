@@ -21,7 +21,7 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from events.jobs import JobSubmitted
+from events.jobs import JobEdited, JobSubmitted
 from events.webhooks import CALLBACK, WebhookSecrets
 from service import commands as ask
 from service import protocol as say
@@ -186,8 +186,8 @@ def _queue_of(handler: Handler, job: str) -> str | None:
     live = handler.state.jobs.get(job)
     if live is not None:
         return live.queue
-    submitted = handler.log.read_stream(f"job/{job}")[0].event
-    return submitted.queue if isinstance(submitted, JobSubmitted) else None
+    events = [record.event for record in handler.log.read_stream(f"job/{job}")]
+    return next((e.queue for e in reversed(events) if isinstance(e, JobSubmitted | JobEdited)), None)
 
 
 class _HubAudience:

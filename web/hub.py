@@ -17,6 +17,7 @@ from functools import lru_cache
 import msgspec
 
 from events.envelope import Record
+from events.jobs import JobEdited
 from events.log import LogReader
 from web.resources import EtaResource, ProgressResource, event_resource
 from web.transport import Sink, binary_frame, text_frame
@@ -139,6 +140,8 @@ class Hub:
     def publish(self, records: Sequence[Record]) -> None:
         """Send committed records: at once after idle, else with the next tick."""
         for record in records:
+            if isinstance(record.event, JobEdited):
+                self._queue_of.cache_clear()  # the job may be in another queue from here on
             encoded = self._encode(record)
             self._pending.append(encoded)
             self._keep(encoded)

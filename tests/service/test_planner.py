@@ -136,3 +136,16 @@ async def test_loading_a_model_says_nothing_about_the_pace_of_steps(plans: Plans
     peer.say(say.Progress(phase="denoising", step=2, steps=10, **about))
     await plans.after(0.0)
     assert plans.done_s("now") == pytest.approx(8.0, abs=0.1)
+
+
+async def test_a_job_that_comes_back_in_line_is_told_anew(plans: Plans) -> None:
+    await busy(plans)
+    await plans.submit("j")
+    told: dict[str, list[str]] = {}
+    for command in (None, ask.HoldJob(job="j"), ask.ReleaseJob(job="j")):
+        if command is not None:
+            await plans.ask(command)
+        plans.told.clear()
+        await plans.after(LEAST_S)
+        told[type(command).__name__] = [job for job, _ in plans.told if job == "j"]
+    assert told == {"NoneType": ["j"], "HoldJob": [], "ReleaseJob": ["j"]}

@@ -38,7 +38,7 @@ READ_IN_THE_PAGE = """async (frames) => {
     const { Store } = await import("/static/js/store.js");
     const store = new Store();
     for (const frame of frames) store.take(frame);
-    const shown = (job) => ({ ...job, rank: store.rank(job), blocked: store.blocked(job) });
+    const shown = (job) => ({ ...job, rank: store.rank(job), blocked: store.blocked(job), eta: store.eta(job) });
     const jobs = [...store.jobs.values()].map(shown);
     return {
         jobs: Object.fromEntries(jobs.map((job) => [job.id, job])),
@@ -312,9 +312,15 @@ def test_estimates_are_kept_while_they_hold(page: Page) -> None:
     frames = [HELLO, snapshot([]), *event_frames(history.records, random.Random(1)), pushed]
     shown = page.evaluate(READ_IN_THE_PAGE, frames)["jobs"]
     assert {job["id"]: job["eta"] for job in shown.values()} == {"waits": told, "held": None}
+    history.ask(ask.ReleaseJob(job="held"))
+    history.ask(ask.PauseQueue(queue="default"))
+    released = event_frames(history.records[-2:-1], random.Random(1))
+    assert page.evaluate(READ_IN_THE_PAGE, [*frames, *released])["jobs"]["held"]["eta"] == told
+    paused = event_frames(history.records[-1:], random.Random(1))
+    assert page.evaluate(READ_IN_THE_PAGE, [*frames, *released, *paused])["jobs"]["held"]["eta"] is None
     history.ask(ask.CancelJob(job="waits"))
     last = event_frames(history.records[-1:], random.Random(1))
-    assert page.evaluate(READ_IN_THE_PAGE, [*frames, *last])["jobs"]["waits"]["eta"] is None
+    assert page.evaluate(READ_IN_THE_PAGE, [*frames, *released, *paused, *last])["jobs"]["waits"]["eta"] is None
 
 
 def test_the_page_says_as_the_service_does_why_nobody_can_run_a_job(page: Page) -> None:

@@ -176,6 +176,7 @@ def test_a_batch_is_submitted_by_the_form_and_stopped_as_a_whole(watched: Watche
     act(page, jobs[0]["id"], "Stop its batch (3)")
     expect(rows).to_have_count(0)
     assert client.get(f"/v1/batches/{jobs[0]['batch']}").json()["counts"] == {"cancelled": 3}
+    expect(page.locator("#announcer")).to_contain_text("pretend was cancelled")  # it is one's own
 
 
 def test_a_job_waits_for_its_time_and_one_whose_deadline_passes_expires(
@@ -224,6 +225,10 @@ def test_what_will_be_ready_when_is_said_and_kept_up_to_date(watched: Watched, c
     client.post(f"/v1/jobs/{job}/hold")
     expect(row(page, job).locator(".ready")).to_have_text("")
     client.post(f"/v1/jobs/{job}/release")
+    expect(row(page, job).locator(".ready")).to_have_text(re.compile("about"))
+    client.post("/v1/queues/default/pause")
+    expect(row(page, job).locator(".ready")).to_have_text("")
+    client.post("/v1/queues/default/resume")
     expect(row(page, job).locator(".ready")).to_have_text(re.compile("about"))
     row(page, job).get_by_role("link").click()
     expect(page.locator(".job-state")).to_contain_text("number 1 in queue default")

@@ -193,6 +193,18 @@ async def test_a_snapshot_has_every_job_that_has_not_ended(service: Service) -> 
     assert all(job["order"] for job in jobs)
 
 
+async def test_a_job_that_goes_to_another_queue_is_heard_of_there(service: Service) -> None:
+    await service.ask(ask.CreateQueue(queue="other"))
+    await service.submit()
+    async with service.listen(f"after={service.head}&queue=other") as socket:
+        stream = messages(socket)
+        await anext(stream)
+        await service.ask(ask.HoldJob(job="job-0"))
+        await service.ask(ask.EditJob(job="job-0", seed=1, queue="other"))
+        await service.ask(ask.CancelJob(job="job-0"))
+        assert [(await anext(stream))["type"] for _ in range(2)] == ["job-edited", "job-cancelled"]
+
+
 async def test_another_epoch_gets_a_snapshot_instead_of_a_resume(service: Service) -> None:
     await service.submit()
     async with service.listen("after=1&epoch=another") as socket:

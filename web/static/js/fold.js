@@ -53,7 +53,7 @@ export function foldWorker(worker, { type, data, at }) {
 
 const CHANGES = {
   "job-became-due": () => ({ status: "queued", not_before: null }),
-  "job-held": () => ({ status: "held", eta: null }),
+  "job-held": () => ({ status: "held" }),
   "job-released": (job, { at }) => ({ status: inTime(job.not_before, at) }),
   "job-moved": (job, { data }) => ({
     priority: data.priority,
@@ -70,7 +70,6 @@ const CHANGES = {
     background: data.is_background,
     start_deadline: maybe(data.start_deadline_us),
     finish_deadline: maybe(data.finish_deadline_us),
-    eta: null,
   }),
   "job-leased": leased,
   "job-phase-entered": (job, { data, at }) => ({
@@ -82,7 +81,6 @@ const CHANGES = {
     not_before: maybe(data.not_before_us),
     phase: null,
     progress: null,
-    eta: null,
     cancel_requested: false,
     attempts: ended(job, at, data.reason, data.detail ?? null),
   }),

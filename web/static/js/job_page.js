@@ -201,7 +201,7 @@ function summaryOf(job, store) {
   if (job.status === "queued") {
     const rank = store.rank(job);
     const where = `in queue ${job.queue}, since ${clock(job.created_at)}`;
-    return [rank ? `number ${rank} ${where}` : where, why ? blockedWords(why) : etaWords(job.eta)].filter(Boolean).join("; ");
+    return [rank ? `number ${rank} ${where}` : where, why ? blockedWords(why) : etaWords(store.eta(job))].filter(Boolean).join("; ");
   }
   if (job.status === "running") {
     const ready = readyWords(job.eta);

@@ -67,6 +67,13 @@ export class Store {
     return isWaiting(job) ? this.#derive(`why ${job.task}/${job.model}`, () => this.#whyNobody(job)) : null;
   }
 
+  /** When a job is thought to start and end. What was told last holds no longer out of line, or in a paused queue. */
+  eta(job) {
+    if (job.status === "running") return job.eta;
+    const isMoving = job.status === "queued" && !this.queues.get(job.queue)?.is_paused;
+    return isMoving && this.blocked(job) === null ? job.eta : null;
+  }
+
   /** The jobs {before, after} one that is in line, undefined where there is none. */
   neighbours(job) {
     return this.lines.get(job.queue).neighbours(job, this.#isFair(job.queue));
@@ -207,7 +214,7 @@ export class Store {
   /** Take in when a job is thought to start and end. */
   #estimate(id, eta) {
     const job = this.jobs.get(id);
-    if (job?.status === "queued" || job?.status === "running") this.#set({ ...job, eta });
+    if (job && !isFinished(job)) this.#set({ ...job, eta });
   }
 
   #ranks(queue) {

@@ -93,6 +93,7 @@ export class WaitingRows {
 class Row {
   #job = null;
   #why = null;
+  #eta = null;
 
   constructor(menu) {
     this.place = make("span", { role: "cell", class: "place" });
@@ -116,27 +117,24 @@ class Row {
 
   update(job, index, store) {
     const why = store.blocked(job);
+    const eta = store.eta(job);
     this.node.style.transform = `translateY(${index * ROW_PX}px)`;
     setAttribute(this.node, "aria-rowindex", index + 2); // the head is 1
     setText(this.place, String(store.rank(job) ?? "–"));
-    if (job === this.#job && why === this.#why) return;
+    if (job === this.#job && why === this.#why && eta === this.#eta) return;
     this.#job = job;
     this.#why = why;
+    this.#eta = eta;
     const name = title(job);
     setText(this.link, name);
     setAttribute(this.link, "href", `#/jobs/${job.id}`);
     setAttribute(this.node, "data-job", job.id);
     setAttribute(this.node, "draggable", job.status === "queued");
     setText(this.model, job.priority === 50 ? job.model : `${job.model}, priority ${job.priority}`);
-    this.#estimate(job, why);
+    setText(this.ready, readyWords(eta));
+    setAttribute(this.ready, "title", etaWords(eta) || null);
     this.chips.replaceChildren(...chipsOf(job, why).map(chip));
     setAttribute(this.more, "aria-label", `More actions: ${name}`);
     setAttribute(this.cancel, "aria-label", `Cancel: ${name}`);
-  }
-
-  #estimate({ status, eta }, why) {
-    const isTold = status === "queued" && why === null;
-    setText(this.ready, isTold ? readyWords(eta) : "");
-    setAttribute(this.ready, "title", isTold ? etaWords(eta) : null);
   }
 }

@@ -1,5 +1,6 @@
 // What a waiting job waits for, in words: chips for what sets it apart, and when it is thought to be done.
 
+import { clockAhead_ms } from "./api.js";
 import { make } from "./dom.js";
 import { clock, plural } from "./format.js";
 
@@ -29,7 +30,7 @@ export const expiredWords = (deadline) => (deadline === "start" ? "not started i
 /** `about 14:32, by 14:40 at the latest; 3 ahead, model must load, still learning`; "" when nothing is known. */
 export function etaWords(eta) {
   if (eta?.blocked === "withheld") return "given to nobody as things stand: a limit of its key is reached";
-  if (!eta?.done_at) return "";
+  if (readyWords(eta) === "") return "";
   const latest = clock(eta.done_p90_at);
   const by = latest === clock(eta.done_at) ? "" : `, by ${latest} at the latest`;
   const why = [
@@ -40,8 +41,8 @@ export function etaWords(eta) {
   return `${readyWords(eta)}${by}${why.length ? `; ${why.join(", ")}` : ""}`;
 }
 
-/** `about 14:32`, with a question mark while its model's cost is a guess; "" when nothing is known. */
+/** `about 14:32`, with a question mark while its model's cost is a guess; "" when nothing is known, or is any more. */
 export function readyWords(eta) {
-  if (!eta?.done_at) return "";
+  if (!eta?.done_at || Date.parse(eta.done_at) < Date.now() - clockAhead_ms) return "";
   return `about ${clock(eta.done_at)}${eta.is_learning ? "?" : ""}`;
 }
