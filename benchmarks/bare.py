@@ -44,6 +44,7 @@ def answer(submission: Submission) -> JobResource:
         phase=None,
         progress=None,
         rank=1,
+        order="",
         eta=None,
         blocked=None,
         priority=submission.priority,

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import msgspec
 
+from benchmarks.bare import SUBMISSION, answer
 from benchmarks.measure import Bar, Row, figure, in_turn, table
+from web.submissions import Submission
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,3 +38,8 @@ def test_rounds_are_taken_forwards_and_backwards() -> None:
     order: list[str] = []
     in_turn(2, [lambda: order.append("a"), lambda: order.append("b")])
     assert order == ["a", "b", "b", "a"]
+
+
+def test_the_bare_server_still_answers_in_the_shapes_of_the_api() -> None:
+    shown = msgspec.json.decode(msgspec.json.encode(answer(msgspec.json.decode(SUBMISSION, type=Submission))))
+    assert (shown["task"], shown["queue"]) == ("text-to-image", "default")
