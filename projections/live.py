@@ -55,6 +55,10 @@ class LiveQueue(msgspec.Struct):
     clocks: FairClocks = msgspec.field(default_factory=FairClocks)
     pruned_through: int = 0
 
+    def is_active(self, submitter: str) -> bool:
+        """Whether the submitter has a job that is in line or runs."""
+        return submitter in self.order.lanes or submitter in self.running_of
+
     def active(self) -> set[str]:
         """The submitters with a job that is in line or runs."""
         return self.order.lanes.keys() | self.running_of.keys()
@@ -190,8 +194,8 @@ class LiveState(msgspec.Struct):
             queue.waiting += 1
             _count(queue.waiting_of, job.submitter, 1)
         if job.status == "queued":
-            if not _was_active(before, job.queue) and job.submitter not in (active := queue.active()):
-                queue.clocks.join(job.submitter, active)
+            if not _was_active(before, job.queue) and not queue.is_active(job.submitter):
+                queue.clocks.join(job.submitter, queue.active())
             queue.order.add(job.place, job.submitter, job.model)
         elif job.status == "running":
             self.running[job.id] = job.worker

@@ -63,8 +63,7 @@ def command_of(
 ) -> ask.SubmitJob | ask.SubmitBatch:
     """The command. Refuses a batch of too many, or of none, or with its seeds said twice."""
     if not submission.is_batch:
-        job = _job(submission, caller, submission.params, new_id(), new_seed())
-        return msgspec.structs.replace(job, callback=submission.callback)
+        return _job(submission, caller, submission.params, new_id(), new_seed(), submission.callback)
     jobs = [_job(submission, caller, params, new_id(), new_seed()) for params in _each(submission)]
     first, *others = jobs
     rest = [msgspec.structs.replace(job, idempotency_key=None, request_digest=None) for job in others]
@@ -98,7 +97,14 @@ def _seeds(submission: Submission) -> list[int | None]:
     return [(first + number) % (MAX_SEED + 1) for number in range(count)]
 
 
-def _job(submission: Submission, caller: Caller, params: dict[str, Any], job: str, seed: int) -> ask.SubmitJob:
+def _job(
+    submission: Submission,
+    caller: Caller,
+    params: dict[str, Any],
+    job: str,
+    seed: int,
+    callback: str | None = None,
+) -> ask.SubmitJob:
     return ask.SubmitJob(
         job=job,
         submitter=caller.submitter,
@@ -118,6 +124,7 @@ def _job(submission: Submission, caller: Caller, params: dict[str, Any], job: st
         not_before_us=_us(submission.not_before),
         start_deadline_us=_us(submission.start_deadline),
         finish_deadline_us=_us(submission.finish_deadline),
+        callback=callback,
     )
 
 
