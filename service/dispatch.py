@@ -10,7 +10,6 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Protocol
 
 import msgspec
 
@@ -21,6 +20,7 @@ from projections.jobs import params_of
 from projections.live import LiveWorker
 from service import commands as ask
 from service import protocol as say
+from service.audience import Audience
 from service.decisions.workers import keeps
 from service.group_commit import Answer
 from service.handle import Handler
@@ -32,16 +32,6 @@ from service.watchdog import Watchdog
 logger = logging.getLogger("safelight.dispatch")
 
 Send = Callable[[say.ToWorker], None]
-
-
-class Audience(Protocol):
-    """Who is told what is never in the log."""
-
-    def progress(self, job: str, queue: str, progress: say.Progress) -> None:
-        """A running attempt has come this far."""
-
-    def preview(self, job: str, queue: str, preview: say.Preview) -> None:
-        """A passing picture of a running attempt."""
 
 
 class Session(msgspec.Struct, eq=False):
