@@ -119,8 +119,10 @@ async def test_a_queue_without_bounds_forgets_nothing(room: Room) -> None:
 
 
 async def test_what_leaves_is_looked_for_once_a_minute_and_nothing_is_written_in_vain(room: Room) -> None:
-    await room.ask(ask.ConfigureQueue(queue="default", rules=Rules(keep_jobs=0)))
+    await room.ask(ask.ConfigureQueue(queue="default", rules=Rules(keep_jobs=0, keep_s=0)))
+    head = room.handler.log.head()
     await room.after(RETENTION_S)
+    assert room.handler.log.head() == head
     await room.done("a")
     head = room.handler.log.head()
     await room.after(RETENTION_S - 1)

@@ -118,6 +118,16 @@ def test_an_adopted_attempt_is_watched_anew_with_the_patience_it_had() -> None:
     assert watch.is_overdue(0.1 * patience_s)
 
 
+def test_the_next_attempt_has_the_whole_time_again() -> None:
+    watch = Watch()
+    watch.now += RUN_TIMEOUT_S - 1
+    watch.history.ask(ask.ExpireLease(job="j", attempt=1))
+    watch.held = watch.history.lease()
+    watch.watchdog.moved(watch.history.records[-1])
+    assert not watch.is_overdue(RUN_TIMEOUT_S - 1)
+    assert watch.is_overdue(2)
+
+
 def test_what_does_not_run_is_never_overdue() -> None:
     watch = Watch()
     watch.history.ask(ask.CompleteJob(artifacts=(), facts={}, **watch.held.words()))
