@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import msgspec
 
 from events.envelope import Record
+from projections.live import LiveState
 from projections.live_job import LiveJob
 from service import commands as ask
 from service import protocol as say
@@ -20,13 +21,18 @@ MIN_STALL_S = 60.0
 """But not sooner: the first steps of a model compile kernels, and a busy machine stutters."""
 
 
+LEARNING_STALL_S = 600.0
+"""But not sooner than this while the model is new to the device: then the predicted step is a guess, and one of a
+large model on a processor may take minutes."""
+
+
 class Watched(msgspec.Struct):
     """A running attempt; instants are monotonic seconds."""
 
     token: int
     began_at: float
     moved_at: float
-    at: tuple[str, int] = ("", 0)  # phase and step
+    at: tuple[str, int] = ("", 0)  # phase and step; of an adopted attempt only its progress tells the phase
 
 
 class Watchdog:
@@ -59,8 +65,8 @@ class Watchdog:
             if most_s is not None and run_s > most_s:
                 why = f"attempt {job.attempt} ran for {run_s:.0f} s, and {job.task} may take {most_s:.0f}"
                 yield ask.TimeOutAttempt(job=job.id, attempt=job.attempt, why=why)
-            elif job.phase == "denoising" and still_s > _stall_s(job):
-                why = f"attempt {job.attempt} made no step for {still_s:.0f} s, which is ten steps' time"
+            elif "denoising" in (job.phase, watched.at[0]) and still_s > (patience_s := _patience_s(state, job)):
+                why = f"attempt {job.attempt} made no step for {still_s:.0f} s, and {patience_s:.0f} s are waited"
                 yield ask.TimeOutAttempt(job=job.id, attempt=job.attempt, why=why)
 
     def _watch(self, job: LiveJob) -> Watched:
@@ -72,6 +78,9 @@ class Watchdog:
         return watched
 
 
-def _stall_s(job: LiveJob) -> float:
-    steps = job.params.get("steps") or 1
-    return max(MIN_STALL_S, STALLED_STEPS * job.predicted_s / steps)
+def _patience_s(state: LiveState, job: LiveJob) -> float:
+    """Seconds without a step after which the attempt is taken to hang."""
+    worker = state.workers.get(job.worker)
+    told = state.costs.predict(job.model, worker.device, job.work) if worker is not None else None
+    least_s = LEARNING_STALL_S if told is None or told.is_learning else MIN_STALL_S
+    return max(least_s, STALLED_STEPS * job.predicted_s / (job.params.get("steps") or 1))

@@ -90,6 +90,11 @@ def _registration(state: LiveState, command: RegisterWorker) -> Draft:
 
 def _adoption(job: LiveJob, command: RegisterWorker) -> Draft:
     event = JobLeased(
-        attempt=job.attempt, worker=command.worker, boot=command.boot, lease_s=command.lease_s, adopted=True
+        attempt=job.attempt,
+        worker=command.worker,
+        boot=command.boot,
+        lease_s=command.lease_s,
+        adopted=True,
+        predicted_s=job.predicted_s,
     )
     return Draft(stream=f"job/{job.id}", event=event)

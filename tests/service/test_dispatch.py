@@ -26,8 +26,9 @@ class Floor:
     """A handler, a dispatcher and a clock."""
 
     def __init__(self, data: Path, first_eta_s: Callable[[str], float | None] = lambda job: None) -> None:
-        self.now = 0.0
-        self.handler = Handler(data, clock=lambda: int(self.now * 1e6))
+        self.now = 0.0  # monotonic seconds
+        self.wall_is_off_s = 0.0  # what the wall clock is ahead of them
+        self.handler = Handler(data, clock=lambda: int((self.now + self.wall_is_off_s) * 1e6))
         ids = itertools.count(1)
         self.stored: set[str] = set()
         self.dispatcher = Dispatcher(

@@ -34,8 +34,8 @@ class Plans(Floor):
             tell=lambda job, queue, eta, at_us: self.told.append((job, eta)),
         )
 
-    async def submit(self, job: str) -> None:
-        await self.ask(submission(job, params=TEN_S))
+    async def submit(self, job: str, priority: int = 50) -> None:
+        await self.ask(submission(job, params=TEN_S, priority=priority))
 
     async def after(self, seconds: float) -> None:
         """Let time pass, and make a forecast if it is time for one."""
@@ -67,13 +67,15 @@ async def busy(plans: Plans) -> tuple[Peer, say.Start]:
 async def test_the_first_estimate_of_a_job_is_kept_and_recorded_with_its_lease(plans: Plans) -> None:
     peer, start = await busy(plans)
     await plans.submit("next")
-    await plans.after(1.0)
+    await plans.after(5.0)
     first_s = plans.planner.first_s("next")
-    assert first_s == pytest.approx(20.0, abs=1.0)
-    await plans.submit("more")
-    await plans.after(8.0)
+    assert first_s == pytest.approx(20.0, abs=1.0), "from its submission on, though it is told later"
+    await plans.submit("before it", priority=90)
+    await plans.after(1.0)
+    assert plans.done_s("next") == pytest.approx(24.0, abs=1.0)
     assert plans.planner.first_s("next") == first_s
     peer.completes(start)
+    peer.completes(await peer.starts())
     await peer.starts()
     (lease,) = [event for event in plans.events("next") if isinstance(event, JobLeased)]
     assert lease.eta_s == first_s

@@ -49,6 +49,7 @@ class Room:
         self.submitter_of: dict[str, str] = {}
         self.completed: dict[str, int] = {}  # job -> attempt
         self.violations: list[str] = []
+        self._leased: dict[str, int] = {}  # job -> newest attempt
         self._done, self._tell = done, tell
         self._jobs, self._ids = itertools.count(1), itertools.count(1)
         self._wires: set[asyncio.Task[None]] = set()
@@ -155,9 +156,12 @@ class Room:
                 case JobCompleted(attempt=attempt):
                     if record.subject in self.completed:
                         self.violations.append(f"{record.subject} completed twice")
+                    if attempt != self._leased[record.subject]:
+                        self.violations.append(f"{record.subject} completed by attempt {attempt}, which lost it")
                     self.completed[record.subject] = attempt
                     self._done(record.subject, self.submitter_of[record.subject])
-                case JobLeased():
+                case JobLeased(attempt=attempt):
+                    self._leased[record.subject] = attempt
                     self._check()
 
     def _check(self) -> None:

@@ -327,6 +327,20 @@ def test_a_worker_that_returns_before_anybody_else_has_its_job_is_adopted_back(h
     history.ask(complete(Held("j", 1, adopted.position)))
 
 
+def test_an_adopted_attempt_is_charged_the_time_that_somebody_answered_for_it(history: History) -> None:
+    history.submit("j", params={"steps": 10, "step_s": 30.0})
+    held = history.lease("j")
+    predicted_s = history.state.jobs["j"].predicted_s
+    history.at_us += 99_000_000
+    history.ask(ask.ExpireLease(job="j", attempt=1))  # a second later, as everything here
+    history.at_us += 50_000_000
+    (adopted,) = history.ask(register(held=(ask.HeldAttempt(**held.words()),)))
+    assert history.state.jobs["j"].predicted_s == predicted_s == pytest.approx(300.0, rel=0.01)
+    history.at_us += 199_000_000
+    history.ask(complete(Held("j", 1, adopted.position)))
+    assert history.state.queues["default"].clocks.of("ann") == pytest.approx(100.0 + 200.0)
+
+
 def test_a_worker_that_returns_too_late_gets_nothing_back(history: History) -> None:
     history.with_worker("w2", "c1")
     history.submit("j")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -117,6 +118,21 @@ def test_a_slot_that_becomes_free_lets_somebody_at_its_cap_go_on(room: dict[str,
         is_capped = state.jobs[job.id].submitter == "key/k1"
         assert line.ended(job.id) is is_capped
     assert len(handed_out) == len(state.jobs), "whoever may have one at once gets all of them one after the other"
+
+
+@pytest.mark.parametrize("policy", ["fifo", "fair"])
+def test_it_counts_who_was_passed_and_what_was_used_as_leases_do(policy: str) -> None:
+    plain = {"priority": 50, "is_background": False, "queue": "default"}
+    cold = [{**plain, "submitter": name, "task": "pretend", "steps": 40} for name in SUBMITTERS]
+    warm = [{**plain, "submitter": name, "task": "text-to-image", "steps": 9} for name in SUBMITTERS * 2]
+    room = {"jobs": warm[:1] + cold + warm + cold, "leased": 1, "policy": policy}
+    history = open_room({**room, "max_running": None, "weight": 3.0, "is_paused": False})
+    line, loaded = PickLine(history.state), history.state.workers["w1"].warm
+    for _ in range(len(room["jobs"]) - 1):
+        job = line.take(seen(history.state, "w1"), (loaded,), 0.0)
+        assert job is not None
+        assert job.id == take(history, "w1")
+        loaded = job.model
 
 
 def test_what_runs_in_a_paused_queue_counts_against_its_submitters_cap() -> None:
