@@ -18,6 +18,7 @@ LONG = {"steps": 200, "step_s": 0.1}
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
     with running_service(tmp_path_factory.mktemp("flow"), "--worker-model", "pretend") as service:
+        wait_for(lambda: httpx.get(f"{service.url}/v1/workers").json()["workers"], 60, "the worker", service.log)
         yield service
 
 
