@@ -39,7 +39,6 @@ class Meter:
 
     def __init__(self) -> None:
         self.busy_s: dict[Key, float] = {}
-        self.load_s = 0.0
 
     def add(self, key: Key, seconds: float) -> None:
         """Count seconds of a device."""
@@ -90,7 +89,6 @@ class Gpu:
             self._tell(frames.Entered(phase="loading_model", **about))  # type: ignore[arg-type]
             timings["loading_model"] = load_s * math.exp(LOAD_NOISE * self._dice.gauss(0, 1))
             await self._busy(timings["loading_model"])
-            self._meter.load_s += timings["loading_model"]
         else:
             self._warm.remove(begin.model)
         self._warm = [*self._warm, begin.model][-self._keeps :]

@@ -66,7 +66,6 @@ class _Faults:
         for machine in room.machines:
             kinds.append((CUT_EVERY_S, self._of(self._cut, machine)))
             kinds.append((CRASH_EVERY_S, self._of(self._crash, machine)))
-        self._is_down: set[str] = set()
         self._tasks = [asyncio.create_task(self._again(every_s, happen)) for every_s, happen in kinds]
         self._is_over = False
 

@@ -52,8 +52,7 @@ class Room:
         self._leased: dict[str, int] = {}  # job -> newest attempt
         self._done, self._tell = done, tell
         self._jobs, self._ids = itertools.count(1), itertools.count(1)
-        self._wires: set[asyncio.Task[None]] = set()
-        self._links: set[Link] = set()
+        self._wires: dict[asyncio.Task[None], Link] = {}  # in the order of their beginnings, as everything here
         self.is_up = False
         self.start()
         self.ask(ask.ConfigureQueue(queue="default", rules=Rules(policy=policy)))
@@ -93,9 +92,8 @@ class Room:
         self.is_up = False
         self._ticking.cancel()
         self.ledger.listeners.clear()
-        for wire in self._wires:
+        for wire, link in list(self._wires.items()):
             wire.cancel()
-        for link in list(self._links):
             link.close()
 
     def connect(self) -> Link:
@@ -104,10 +102,8 @@ class Room:
             raise ConnectionRefusedError("no service")
         link = Link()
         wire = asyncio.create_task(self._serve(link, self.dispatcher))
-        self._wires.add(wire)
-        self._links.add(link)
-        wire.add_done_callback(self._wires.discard)
-        wire.add_done_callback(lambda _: self._links.discard(link))
+        self._wires[wire] = link
+        wire.add_done_callback(self._wires.pop)
         return link
 
     async def _serve(self, link: Link, dispatcher: Dispatcher) -> None:
