@@ -64,6 +64,7 @@ class JobSubmitted(Event, frozen=True, kw_only=True):
     not_before_us: int | None = None
     start_deadline_us: int | None = None
     finish_deadline_us: int | None = None
+    has_callback: bool = False  # a `callback-asked` record of the job or its batch says where
 
 
 class JobBecameDue(Event, frozen=True, kw_only=True):

@@ -25,7 +25,7 @@ from events.log import Asked, Committed, Log, LogClosed, State
 MAX_GROUP = 256
 """Decisions in one commit: beyond it the loss of latency outgrows the fsync saved (docs/performance.md)."""
 
-QUICK_S = 0.0005
+QUICK_S = 0.0003
 """A commit that takes less is made in the event loop: the two hand-overs that it saves are a third of such a one,
 and the loop is often held up as long by other things. Measured in the thread a commit takes a little longer, which
 must not keep it there."""

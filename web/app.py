@@ -138,7 +138,7 @@ def worker_key_file(config: Config) -> Path:
 
 def _routes() -> list[BaseRoute]:
     modules = (
-        job_control_api, jobs_api, queues_api, workers_api, artifacts_api, events_api, keys_api, webhooks_api,
+        jobs_api, job_control_api, queues_api, workers_api, artifacts_api, events_api, keys_api, webhooks_api,
         health_api, openapi, worker_socket,
     )  # fmt: skip
     routes: list[BaseRoute] = [route for module in modules for route in module.ROUTES]
@@ -163,7 +163,9 @@ def _open_webhooks(handler: Handler, config: Config) -> WebhookOffice:
         lambda url, headers, body: post().send(url, headers, body),
         clock=lambda: time.time_ns() // 1000,
         chance=random.random,
-        callback_of=lambda record, submitted: _callback_of(handler, record.subject, submitted.batch),
+        callback_of=lambda record, submitted: (
+            _callback_of(handler, record.subject, submitted.batch) if submitted.has_callback else None
+        ),
     )
 
 

@@ -45,7 +45,8 @@ def submit(state: LiveState, command: SubmitJob, at_us: int) -> list[Draft]:
     if earlier_job(state, command) is not None:
         return []
     check_room(state, command.queue, command.submitter, 1)
-    return [_submission(command, None, at_us), *_callback(command.job, command.callback)]
+    has_callback = command.callback is not None
+    return [_submission(command, None, at_us, has_callback), *_callback(command.job, command.callback)]
 
 
 def submit_batch(state: LiveState, command: SubmitBatch, at_us: int) -> list[Draft]:
@@ -61,7 +62,8 @@ def submit_batch(state: LiveState, command: SubmitBatch, at_us: int) -> list[Dra
         submitter=first.submitter,
     )
     drafts = [Draft(stream=f"batch/{command.batch}", event=batch)]
-    drafts += [_submission(job, command.batch, at_us) for job in command.jobs]
+    has_callback = command.callback is not None
+    drafts += [_submission(job, command.batch, at_us, has_callback) for job in command.jobs]
     return drafts + _callback(command.batch, command.callback)
 
 
@@ -94,7 +96,7 @@ def _next_place_s(state: LiveState, queue: LiveQueue) -> int:
     return max(1, math.ceil(sum(known) / len(known) ** 2)) if known else WAIT_S
 
 
-def _submission(command: SubmitJob, batch: str | None, at_us: int) -> Draft:
+def _submission(command: SubmitJob, batch: str | None, at_us: int, has_callback: bool) -> Draft:
     check_description(command.priority, command.tags, command.metadata)
     _check_times(command, at_us)
     model = model_of(command.task, command.model)
@@ -118,6 +120,7 @@ def _submission(command: SubmitJob, batch: str | None, at_us: int) -> Draft:
         not_before_us=command.not_before_us,
         start_deadline_us=command.start_deadline_us,
         finish_deadline_us=command.finish_deadline_us,
+        has_callback=has_callback,
     )
     body = msgspec.json.encode(private) if private else None
     return Draft(stream=f"job/{command.job}", event=event, private=body)
