@@ -25,10 +25,13 @@ from events.log import Asked, Committed, Log, LogClosed, State
 MAX_GROUP = 256
 """Decisions in one commit: beyond it the loss of latency outgrows the fsync saved (docs/performance.md)."""
 
-QUICK_S = 0.0003
-"""A commit that takes less is made in the event loop: the two hand-overs that it saves are a third of such a one,
-and the loop is often held up as long by other things. Measured in the thread a commit takes a little longer, which
-must not keep it there."""
+QUICK_S = 0.0005
+"""A commit that takes less is made in the event loop: the two hand-overs that it saves are a third of such a one.
+Measured in the thread a commit takes a little longer, which must not keep it there."""
+
+ALONE = 1.5
+"""Decisions in a typical commit below which those who ask are taken to ask one at a time: with more of them, each
+committed alone in the loop would wait for the one before instead of sharing its commit."""
 
 MAX_QUICK = 4
 """Records of a decision that may be made there: a batch of a thousand takes the thread 40 ms."""
@@ -60,6 +63,7 @@ class GroupCommit(Generic[State]):
         self._on_commit = on_commit
         self._quick_s = quick_s
         self._commit_s = quick_s  # a typical commit, seconds; the first ones are made in the thread
+        self._together = 1.0  # decisions in a typical commit
         self._asked: list[_Waiting[State]] = []  # in this turn of the loop
         self._handed: deque[_Waiting[State]] = deque()  # to the thread
         self._errands: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()  # of the thread
@@ -97,8 +101,8 @@ class GroupCommit(Generic[State]):
 
     def _hand_over(self) -> None:
         group, self._asked = self._asked, []
-        is_alone = len(group) == 1 and group[0].asked.many <= MAX_QUICK and self._in_hand == 0
-        if is_alone and self._commit_s < self._quick_s:
+        is_alone = len(group) == 1 and self._in_hand == 0 and self._together < ALONE
+        if is_alone and group[0].asked.many <= MAX_QUICK and self._commit_s < self._quick_s:
             self._answer(group, self._commit(group))
             return
         self._in_hand += len(group)
@@ -140,6 +144,7 @@ class GroupCommit(Generic[State]):
         began = time.perf_counter()
         committed = self._log.commit([waiting.asked for waiting in group])
         self._commit_s += SMOOTHING * (time.perf_counter() - began - self._commit_s)
+        self._together += SMOOTHING * (len(group) - self._together)
         return committed
 
     def _wake(self, act: Callable[..., None], *values: object) -> None:

@@ -135,7 +135,7 @@ async def _serve(config: Config, listener: socket.socket) -> None:
         _end_on_signals(server, workers)
         workers.start()
         gc.freeze()  # what is imported by now is never garbage: collections need not look at it
-        # Jobs make no cycles and live long: with Python's own thresholds looking for some took an eighth of a submit.
+        # jobs make no cycles and live long: looking for some as often as Python does took an eighth of a submit
         gc.set_threshold(10_000, 20, 20)
         click.echo(f"Safelight serves {address} (data in {config.data})")
         await server.serve(sockets=[listener])
