@@ -73,6 +73,7 @@ class Gate:
         if refusal is not None:
             await _answer(refusal, scope, receive, send)
             return
+        scope["safelight.headers"] = headers
         scope["safelight.request"] = self._entropy.take(8).hex()
         if scope["type"] == "websocket":
             await self._app(scope, receive, send)

@@ -30,6 +30,7 @@ from web.requests import (
     check_url,
     choice,
     handler_of,
+    headers_of,
     integer,
     json_response,
     rate_limits_of,
@@ -171,7 +172,7 @@ def _new_seed() -> int:
 
 
 def _idempotency_key(request: Request) -> str | None:
-    key = request.headers.get("idempotency-key")
+    key = headers_of(request).get("idempotency-key")
     if key is not None and not _IDEMPOTENCY_KEY.fullmatch(key):
         detail = "Idempotency-Key is not accepted: use 1 to 255 printable ASCII characters without spaces"
         raise Problem(422, "invalid-field", detail, field="Idempotency-Key")

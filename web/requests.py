@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -54,6 +54,11 @@ def caller_of(request: Request) -> Caller:
     return request.scope["safelight.caller"]  # type: ignore[no-any-return]
 
 
+def headers_of(request: Request) -> Mapping[str, str]:
+    """The request's headers by lower-case name, as the gate read them once."""
+    return request.scope["safelight.headers"]  # type: ignore[no-any-return]
+
+
 def cause_of(request: Request) -> str:
     """The id of this request, which its events name as their cause."""
     return request.scope["safelight.request"]  # type: ignore[no-any-return]
@@ -83,11 +88,12 @@ def _plain(raw: bytes) -> Any:
 
 def check_json_type(request: Request) -> None:
     """Raise a Problem unless the body is declared to be plain JSON."""
-    declared = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    headers = headers_of(request)
+    declared = headers.get("content-type", "").partition(";")[0].strip().lower()
     if declared != "application/json":
         detail = f"content type {declared[:80]!r} is not accepted; send application/json"
         raise Problem(415, "unsupported-media-type", detail)
-    if "content-encoding" in request.headers:
+    if "content-encoding" in headers:
         raise Problem(415, "unsupported-media-type", "an encoded body is not accepted; send it as it is")
 
 

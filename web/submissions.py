@@ -116,7 +116,7 @@ def _job(
         priority=submission.priority,
         tags=submission.tags,
         idempotency_key=caller.idempotency_key,
-        request_digest=hashlib.sha256(caller.body).hexdigest(),
+        request_digest=None if caller.idempotency_key is None else hashlib.sha256(caller.body).hexdigest(),
         metadata=submission.metadata,
         parent=submission.parent,
         is_background=submission.background,
