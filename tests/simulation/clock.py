@@ -49,9 +49,25 @@ def play(work: Coroutine[Any, Any, T], seed: int) -> T:
     random.seed(seed)  # the pauses between a worker's tries to connect
     try:
         with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-            return runner.run(work)
+            return runner.run(_watched(work))
     finally:
         random.setstate(kept)
+
+
+async def _watched(work: Coroutine[Any, Any, T]) -> T:
+    """The result of `work`, unless something breaks beside it: then that is raised, and nobody waits in vain."""
+    working = asyncio.ensure_future(work)
+    broken: list[BaseException] = []
+
+    def breaks(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        broken.append(context.get("exception") or AssertionError(context["message"]))
+        working.cancel()
+
+    asyncio.get_running_loop().set_exception_handler(breaks)
+    await asyncio.wait([working])
+    if broken:
+        raise broken[0]
+    return working.result()
 
 
 def clock() -> VirtualLoop:

@@ -86,7 +86,7 @@ def test_a_loaded_model_is_no_reason_to_pass_a_higher_priority(history: History)
 
 
 @pytest.mark.parametrize(
-    ("run_s", "load_s", "first"), [(14.0, 10.0, "warm"), (16.0, 10.0, "cold"), (1.0, 0.0, "cold")]
+    ("run_s", "load_s", "first"), [(9.0, 10.0, "warm"), (11.0, 10.0, "cold"), (1.0, 0.0, "cold")]
 )
 def test_a_loaded_model_goes_before_only_where_the_load_it_saves_is_worth_the_wait(
     history: History, run_s: float, load_s: float, first: str
