@@ -37,7 +37,8 @@ MAX_QUICK = 4
 """Records of a decision that may be made there: a batch of a thousand takes the thread 40 ms."""
 
 SMOOTHING = 0.2
-"""Weight of the newest commit in the typical one: after a stall of 10 ms a dozen go to the thread."""
+"""Weight of the newest commit in the typical one. A slow one counts for at most twice QUICK_S: one stall is no slow
+disk, but after three in a row commits go to the thread, and come back when they have been quick again."""
 
 Answer = asyncio.Future[list[Record]]
 T = TypeVar("T")
@@ -143,7 +144,8 @@ class GroupCommit(Generic[State]):
     def _commit(self, group: Sequence[_Waiting[State]]) -> Committed:
         began = time.perf_counter()
         committed = self._log.commit([waiting.asked for waiting in group])
-        self._commit_s += SMOOTHING * (time.perf_counter() - began - self._commit_s)
+        took_s = min(time.perf_counter() - began, 2 * self._quick_s)
+        self._commit_s += SMOOTHING * (took_s - self._commit_s)
         self._together += SMOOTHING * (len(group) - self._together)
         return committed
 
