@@ -34,7 +34,7 @@ class WebhookSecrets(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
 
 
 class CallbackAsked(Event, frozen=True, kw_only=True):
-    """Who submitted a job or a batch wants `origin` told how it ends; the address is private. Since 0.2.
+    """Who submitted a job or a batch wants `origin` told how it ends; the address is private. Since 0.1.
 
     Stream: `callback/<job or batch id>`.
     """
@@ -43,7 +43,7 @@ class CallbackAsked(Event, frozen=True, kw_only=True):
 
 
 class WebhookCreated(Event, frozen=True, kw_only=True):
-    """An admin wants `origin` told of these event types, of these queues (none: of all). Since 0.2."""
+    """An admin wants `origin` told of these event types, of these queues (none: of all). Since 0.1."""
 
     webhook: str
     origin: str  # scheme, host and port; "" for the built-in one
@@ -52,7 +52,7 @@ class WebhookCreated(Event, frozen=True, kw_only=True):
 
 
 class WebhookChanged(Event, frozen=True, kw_only=True):
-    """An admin gave the webhook another address or filter; nothing of the old one stays. Since 0.2."""
+    """An admin gave the webhook another address or filter; nothing of the old one stays. Since 0.1."""
 
     webhook: str
     origin: str
@@ -61,45 +61,45 @@ class WebhookChanged(Event, frozen=True, kw_only=True):
 
 
 class WebhookSecretRotated(Event, frozen=True, kw_only=True):
-    """The webhook has a new secret; for a day the one before signs as well. Since 0.2."""
+    """The webhook has a new secret; for a day the one before signs as well. Since 0.1."""
 
     webhook: str
 
 
 class WebhookDisabled(Event, frozen=True, kw_only=True):
-    """The webhook is told nothing until it is enabled; what was not delivered yet is dropped. Since 0.2."""
+    """The webhook is told nothing until it is enabled; what was not delivered yet is dropped. Since 0.1."""
 
     webhook: str
     reason: DisableReason
 
 
 class WebhookEnabled(Event, frozen=True, kw_only=True):
-    """The webhook is told again, of what happens from now on. Since 0.2."""
+    """The webhook is told again, of what happens from now on. Since 0.1."""
 
     webhook: str
 
 
 class WebhookRemoved(Event, frozen=True, kw_only=True):
-    """The webhook is gone, with what was not delivered yet. Since 0.2."""
+    """The webhook is gone, with what was not delivered yet. Since 0.1."""
 
     webhook: str
 
 
 class WebhookPinged(Event, frozen=True, kw_only=True):
-    """An admin wants a test message sent, once. Since 0.2."""
+    """An admin wants a test message sent, once. Since 0.1."""
 
     webhook: str
 
 
 class WebhookRedeliveryRequested(Event, frozen=True, kw_only=True):
-    """An admin wants a delivery sent again, whatever became of it: its next round begins. Since 0.2."""
+    """An admin wants a delivery sent again, whatever became of it: its next round begins. Since 0.1."""
 
     webhook: str
     delivery: str
 
 
 class WebhookDelivered(Event, frozen=True, kw_only=True):
-    """The endpoint took the delivery, in this round of it, after so many attempts in all. Since 0.2."""
+    """The endpoint took the delivery, in this round of it, after so many attempts in all. Since 0.1."""
 
     webhook: str
     delivery: str
@@ -108,7 +108,7 @@ class WebhookDelivered(Event, frozen=True, kw_only=True):
 
 
 class WebhookGaveUp(Event, frozen=True, kw_only=True):
-    """The delivery was not taken in this round of it and is not tried again by itself. Since 0.2."""
+    """The delivery was not taken in this round of it and is not tried again by itself. Since 0.1."""
 
     webhook: str
     delivery: str

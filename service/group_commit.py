@@ -34,7 +34,7 @@ ALONE = 1.5
 committed alone in the loop would wait for the one before instead of sharing its commit."""
 
 MAX_QUICK = 4
-"""Records of a decision that may be made there: a batch of a thousand takes the thread 40 ms."""
+"""Records of a decision that may be made there: a batch of a thousand takes the thread 20 ms."""
 
 SMOOTHING = 0.2
 """Weight of the newest commit in the typical one. A slow one counts for at most twice QUICK_S: one stall is no slow
