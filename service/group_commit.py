@@ -54,14 +54,21 @@ class GroupCommit(Generic[State]):
     """Commits for an event loop. All of it is used in that loop; only the thread's part runs in its thread."""
 
     def __init__(
-        self, log: Log[State], on_commit: Callable[[Sequence[Record]], None], *, quick_s: float = QUICK_S
+        self,
+        log: Log[State],
+        take_in: Callable[[Sequence[Record]], None],
+        hand_on: Callable[[Sequence[Record]], None],
+        *,
+        quick_s: float = QUICK_S,
     ) -> None:
-        """`on_commit` is called in the loop with the records of each commit, before their callers are answered.
+        """Both are called in the loop with the records of each commit: `take_in` before their callers are
+        answered, `hand_on` once the callers have gone on.
 
         Commits that take less than `quick_s` seconds may be made in the loop.
         """
         self._log = log
-        self._on_commit = on_commit
+        self._take_in = take_in
+        self._hand_on = hand_on
         self._quick_s = quick_s
         self._commit_s = quick_s  # a typical commit, seconds; the first ones are made in the thread
         self._together = 1.0  # decisions in a typical commit
@@ -120,7 +127,7 @@ class GroupCommit(Generic[State]):
 
     def _answer(self, group: Sequence[_Waiting[State]], committed: Committed) -> None:
         if committed.records:
-            self._on_commit(committed.records)
+            self._take_in(committed.records)
         for waiting, outcome in zip(group, committed.outcomes, strict=True):
             if waiting.answer.done():
                 continue  # its caller has left
@@ -128,6 +135,8 @@ class GroupCommit(Generic[State]):
                 waiting.answer.set_exception(outcome)
             else:
                 waiting.answer.set_result(outcome)
+        if committed.records:
+            self._loop.call_soon(self._hand_on, committed.records)  # behind the callers who were woken above
 
     # the thread
 

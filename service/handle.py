@@ -70,7 +70,7 @@ class Handler:
         self._reading: deque[tuple[int, asyncio.Future[None]]] = deque()  # positions wanted, rising
         self._is_tidying = False
         self._loop = asyncio.get_running_loop()
-        self._commits = GroupCommit(self.log, self._take_in)
+        self._commits = GroupCommit(self.log, self._take_in, self._hand_on)
         self._ending = threading.Event()
         self._folder = threading.Thread(target=self._fold, name="safelight-views", daemon=True)
         self._folder.start()
@@ -151,8 +151,6 @@ class Handler:
     def _take_in(self, records: Sequence[Record]) -> None:
         for record in records:
             self.state.apply(record)
-        # Behind the callers who are about to be woken: they wait for no listener.
-        self._loop.call_soon(self._hand_on, records)
         if not self._is_tidying and (self.log.is_checkpoint_due or self._is_snapshot_due(self.state.position)):
             self._is_tidying = True
             self._commits.between(self._tidy, self._tidied)
