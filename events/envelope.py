@@ -37,13 +37,15 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
     """An event a decision wants recorded. `private` is the encoded part that may be erased later.
 
     `event_id` is given only by a caller that may append the same fact twice: the second append then
-    records nothing and yields the first record.
+    records nothing and yields the first record. `begins` says that the stream has no record yet, which saves
+    looking for one; where it has one after all, nothing of the commit is kept.
     """
 
     stream: str
     event: AnyEvent
     private: bytes | None = None
     event_id: str | None = None
+    begins: bool = False
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):

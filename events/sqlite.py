@@ -179,7 +179,7 @@ class SqliteLog(Generic[State]):
         return Record(
             position=self._head + 1,
             stream=draft.stream,
-            version=self._pending.next_version(draft.stream),
+            version=self._pending.next_version(draft.stream, begins=draft.begins),
             event_id=draft.event_id or uuid7(at_us, self._entropy.take(RANDOM_BYTES)),
             at_us=at_us,
             actor=request.actor,
@@ -195,7 +195,7 @@ class SqliteLog(Generic[State]):
             self._writer.execute("ROLLBACK")
         if isinstance(error, apsw.FullError):
             refusal: LogError = LogFull(f"the log at {self._path.name} cannot grow ({error}); free disk space")
-        elif not isinstance(error, apsw.Error):
+        elif not isinstance(error, apsw.Error) or _is_of_the_decision(error):
             refusal = LogError(f"a decision could not be appended ({error!r}); nothing of its commit was kept")
             logger.error("%s", refusal, exc_info=error)
         else:
@@ -228,6 +228,11 @@ class SqliteLog(Generic[State]):
         return state
 
 
+def _is_of_the_decision(error: apsw.Error) -> bool:
+    """Whether the disk is sound, and a decision began a stream that there was."""
+    return isinstance(error, apsw.ConstraintError) and error.extendedresult == apsw.SQLITE_CONSTRAINT_UNIQUE
+
+
 class _Pending:
     """Rows of the open transaction that are appended and not yet written: a whole group goes down in one statement.
 
@@ -243,10 +248,10 @@ class _Pending:
         self._records: list[Record] = []
         self._versions: dict[str, int] = {}  # stream -> its newest version
 
-    def next_version(self, stream: str) -> int:
+    def next_version(self, stream: str, *, begins: bool) -> int:
         """The version that the next record of `stream` gets; it is taken with this."""
         known = self._versions.get(stream)
-        version: int = one(self.writer, _NEXT_VERSION, stream)[0] if known is None else known + 1
+        version: int = 0 if begins else one(self.writer, _NEXT_VERSION, stream)[0] if known is None else known + 1
         self._versions[stream] = version
         return version
 

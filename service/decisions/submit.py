@@ -61,7 +61,7 @@ def submit_batch(state: LiveState, command: SubmitBatch, at_us: int) -> list[Dra
         queue=first.queue,
         submitter=first.submitter,
     )
-    drafts = [Draft(stream=f"batch/{command.batch}", event=batch)]
+    drafts = [Draft(stream=f"batch/{command.batch}", event=batch, begins=True)]
     has_callback = command.callback is not None
     drafts += [_submission(job, command.batch, at_us, has_callback) for job in command.jobs]
     return drafts + _callback(command.batch, command.callback)
@@ -73,7 +73,7 @@ def _callback(subject: str, url: str | None) -> list[Draft]:
     parts = urlsplit(url)
     private = msgspec.json.encode(WebhookSecrets(url=url))
     event = CallbackAsked(origin=f"{parts.scheme}://{parts.netloc}")
-    return [Draft(stream=f"callback/{subject}", event=event, private=private)]
+    return [Draft(stream=f"callback/{subject}", event=event, private=private, begins=True)]
 
 
 def check_room(state: LiveState, queue: str, submitter: str, jobs: int) -> None:
@@ -123,7 +123,7 @@ def _submission(command: SubmitJob, batch: str | None, at_us: int, has_callback:
         has_callback=has_callback,
     )
     body = msgspec.json.encode(private) if private else None
-    return Draft(stream=f"job/{command.job}", event=event, private=body)
+    return Draft(stream=f"job/{command.job}", event=event, private=body, begins=True)
 
 
 def completed(model: Model, params: Mapping[str, object], seed: int) -> Params:

@@ -127,6 +127,25 @@ def test_a_repeat_within_one_commit_is_among_its_records_once(open_log: OpenLog)
     assert [record.position for record in committed.records] == [1, 2, 3]
 
 
+def test_a_stream_that_begins_counts_on_from_its_first_record(open_log: OpenLog) -> None:
+    log = open_log()
+    committed = log.commit([asked(submitted(1, begins=True)), asked(submitted(1))])
+    assert [record.version for record in committed.records + append(log, 1)] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("in_one_commit", [True, False])
+def test_a_stream_does_not_begin_twice_and_the_log_goes_on(open_log: OpenLog, in_one_commit: bool) -> None:
+    log = open_log()
+    begin = asked(submitted(1, begins=True))
+    committed = log.commit([begin, begin]) if in_one_commit else [log.commit([begin]), log.commit([begin])][1]
+    assert committed.records == []
+    assert isinstance(committed.outcomes[-1], LogError) and "nothing of its commit was kept" in str(
+        committed.outcomes[-1]
+    )
+    append(log, 2)
+    assert [record.stream for record in log.read(0, 10)] == ["job/2"] if in_one_commit else ["job/1", "job/2"]
+
+
 def test_an_event_that_does_not_fold_is_not_kept_and_the_log_goes_on(open_log: OpenLog) -> None:
     log = open_log()
     append(log, 1)

@@ -24,12 +24,14 @@ class Counting:
         self.streams.append(record.stream)
 
 
-def submitted(number: int, *, private: bytes | None = None, event_id: str | None = None) -> Draft:
+def submitted(
+    number: int, *, private: bytes | None = None, event_id: str | None = None, begins: bool = False
+) -> Draft:
     """A draft of a submission on the stream `job/<number>`."""
     event = JobSubmitted(
         queue="default", task="pretend", model="pretend", params={"n": number}, priority=50, submitter="tester"
     )
-    return Draft(stream=f"job/{number}", event=event, private=private, event_id=event_id)
+    return Draft(stream=f"job/{number}", event=event, private=private, event_id=event_id, begins=begins)
 
 
 def asked(*what: Draft | Decision[Counting]) -> Asked[Counting]:

@@ -36,11 +36,15 @@ class Commits:
     """A GroupCommit and what it told of its commits."""
 
     def __init__(self, log: SqliteLog[Counting], quick_s: float = QUICK_S) -> None:
+        self.taken_in: list[list[int]] = []
         self.told: list[list[int]] = []
         self.by: list[str] = []  # the thread of each decision
-        self.group_commit = GroupCommit(log, self._on_commit, quick_s=quick_s)
+        self.group_commit = GroupCommit(log, self._take_in, self._hand_on, quick_s=quick_s)
 
-    def _on_commit(self, records: Sequence[Record]) -> None:
+    def _take_in(self, records: Sequence[Record]) -> None:
+        self.taken_in.append([record.position for record in records])
+
+    def _hand_on(self, records: Sequence[Record]) -> None:
         self.told.append([record.position for record in records])
 
     async def submit(self, number: int, pause_s: float = 0.0) -> list[Record]:
@@ -57,7 +61,17 @@ async def test_who_waits_together_shares_a_commit(log: SqliteLog[Counting]) -> N
     commits = Commits(log)
     answers = await asyncio.gather(*(commits.submit(n) for n in range(500)))
     assert [answer[0].position for answer in answers] == list(range(1, 501))
-    assert [len(group) for group in commits.told] == [256, 244]
+    assert [len(group) for group in commits.taken_in] == [256, 244]
+    await commits.group_commit.close()
+
+
+@pytest.mark.parametrize("quick_s", [ALWAYS_QUICK_S, NEVER_QUICK_S])
+async def test_a_caller_goes_on_between_state_and_listeners(log: SqliteLog[Counting], quick_s: float) -> None:
+    commits = Commits(log, quick_s)
+    await commits.submit(1)
+    assert (commits.taken_in, commits.told) == ([[1]], [])
+    await asyncio.sleep(0)
+    assert commits.told == [[1]]
     await commits.group_commit.close()
 
 
@@ -71,7 +85,7 @@ async def test_what_gathers_during_a_commit_shares_the_next(log: SqliteLog[Count
         later.append(asyncio.create_task(commits.submit(number)))
         await asyncio.sleep(0.001)  # turns of the loop of their own
     await asyncio.gather(first, *later)
-    assert [len(group) for group in commits.told] == [1, 8]
+    assert [len(group) for group in commits.taken_in] == [1, 8]
     await commits.group_commit.close()
 
 
@@ -174,7 +188,7 @@ async def test_who_left_disturbs_nobody(log: SqliteLog[Counting]) -> None:
     plan=st.lists(st.sampled_from(["ask", "refuse", "nothing", "turn", "wait", "errand"]), max_size=40),
     quick_s=st.sampled_from([ALWAYS_QUICK_S, NEVER_QUICK_S, QUICK_S]),
 )
-async def test_every_decision_runs_once_in_order_and_is_told_before_it_is_answered(
+async def test_every_decision_runs_once_in_order_and_is_taken_in_before_it_is_answered(
     tmp_path_factory: pytest.TempPathFactory, plan: list[str], quick_s: float
 ) -> None:
     path = tmp_path_factory.mktemp("log") / "log.db"
@@ -194,7 +208,7 @@ async def test_every_decision_runs_once_in_order_and_is_told_before_it_is_answer
 
     async def answered(number: int, what: str) -> list[Record]:
         records = await commits.group_commit.ask(asked(decision(number, what)))
-        assert {record.position for record in records} <= {p for group in commits.told for p in group}
+        assert {record.position for record in records} <= {p for group in commits.taken_in for p in group}
         return records
 
     waiting: list[asyncio.Task[list[Record]]] = []
