@@ -139,9 +139,8 @@ def test_a_stream_does_not_begin_twice_and_the_log_goes_on(open_log: OpenLog, in
     begin = asked(submitted(1, begins=True))
     committed = log.commit([begin, begin]) if in_one_commit else [log.commit([begin]), log.commit([begin])][1]
     assert committed.records == []
-    assert isinstance(committed.outcomes[-1], LogError) and "nothing of its commit was kept" in str(
-        committed.outcomes[-1]
-    )
+    assert isinstance(committed.outcomes[-1], LogError)
+    assert "nothing of its commit was kept" in str(committed.outcomes[-1])
     append(log, 2)
     assert [record.stream for record in log.read(0, 10)] == ["job/2"] if in_one_commit else ["job/1", "job/2"]
 
