@@ -230,7 +230,7 @@ class SqliteLog(Generic[State]):
 
 def _is_of_the_decision(error: apsw.Error) -> bool:
     """Whether the disk is sound, and a decision began a stream that there was."""
-    return isinstance(error, apsw.ConstraintError) and error.extendedresult == apsw.SQLITE_CONSTRAINT_UNIQUE
+    return isinstance(error, apsw.ConstraintError) and error.extendedresult == apsw.SQLITE_CONSTRAINT_UNIQUE  # type: ignore[attr-defined]
 
 
 class _Pending:
