@@ -357,9 +357,8 @@ class Dispatcher:
     def _verdict(self, attempt: ask.HeldAttempt) -> say.Verdict:
         """What became of an attempt after RegisterWorker: kept, kept under a new token, or not."""
         job = self._handler.state.jobs.get(attempt.job)
-        if job is not None and job.status == "running" and job.attempt == attempt.attempt:
-            same = keeps(job, attempt) or job.token > attempt.token
-            return say.Verdict(job=attempt.job, attempt=attempt.attempt, keep=same, token=job.token)
+        if job is not None and keeps(job, attempt):
+            return say.Verdict(job=attempt.job, attempt=attempt.attempt, keep=True, token=job.token)
         return say.Verdict(job=attempt.job, attempt=attempt.attempt, keep=False)
 
     def _expire(self, worker: LiveWorker) -> None:
