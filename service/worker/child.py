@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from service.tasks.catalog import MODELS, TASKS
+from service.tasks.catalog import TASKS, Catalog
 from service.worker import devices, models
 from service.worker.failures import Failure, describe
 from service.worker.frames import (
@@ -64,7 +64,7 @@ def main() -> None:
 
 
 def _find_device(setup: Setup) -> devices.Device:
-    needs_torch = any(models.is_real(name) for name in setup.models)
+    needs_torch = any(models.is_real(model) for model in setup.models)
     return devices.find(setup.device, needs_torch, models.versions().get("torch", ""))
 
 
@@ -77,11 +77,12 @@ class Child:
         self._spool = Path(setup.spool)
         self._is_watched = False
         self._runs: dict[tuple[str, int], Run] = {}
+        self._catalog = Catalog(setup.models)
         self._models = ModelCache(device, setup.threads, end.send)
         self._computing = ThreadPoolExecutor(1, thread_name_prefix="computing")
         self._exporting = ThreadPoolExecutor(1, thread_name_prefix="exporting")
         if setup.preload is not None:
-            self._models.warm(MODELS[setup.preload])
+            self._models.warm(self._catalog[setup.preload])
 
     def serve(self) -> None:
         """Act on frames until the agent is gone."""
@@ -99,7 +100,7 @@ class Child:
 
     def _begin(self, frame: Begin) -> None:
         try:
-            model = MODELS[frame.model]
+            model = self._catalog[frame.model]
             params = msgspec.convert(frame.params, TASKS[frame.task])
         except (KeyError, msgspec.ValidationError) as error:
             message = f"this worker cannot read the job ({error}); give service and workers the same version"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from service.tasks.catalog import MODELS
+from service.tasks.catalog import EMBEDDED
 from service.tasks.pretend import Pretend
 from service.worker.frames import Entered, FromChild, Stepped
 from service.worker.pipelines import pretend
@@ -12,7 +12,7 @@ from service.worker.run import Cancelled, Run
 
 
 def run_of(params: Pretend, sent: list[FromChild]) -> Run:
-    return Run("j", 1, MODELS["pretend"], params, Path(), sent.append, lambda: False)
+    return Run("j", 1, EMBEDDED["pretend"], params, Path(), sent.append, lambda: False)
 
 
 def test_it_goes_through_its_steps_and_makes_nothing() -> None:

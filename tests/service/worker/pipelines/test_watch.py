@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from service.tasks.catalog import MODELS
+from service.tasks.catalog import EMBEDDED
 from service.tasks.pretend import Pretend
 from service.worker.frames import FromChild
 from service.worker.pipelines.watch import Watch, denoiser_of, watching
@@ -34,7 +34,7 @@ def make_pipe() -> Any:
 
 
 def make_run(sent: list[FromChild]) -> Run:
-    return Run("j", 1, MODELS["pretend"], Pretend(), Path(), sent.append, lambda: False)
+    return Run("j", 1, EMBEDDED["pretend"], Pretend(), Path(), sent.append, lambda: False)
 
 
 def test_the_denoiser_is_found_under_either_name() -> None:
