@@ -50,13 +50,17 @@ class Setup(Frame, frozen=True, kw_only=True):
 
 
 class Begin(Frame, frozen=True, kw_only=True):
-    """Compute this attempt, after those begun before it."""
+    """Compute this attempt, with or beside those begun before it, before those of a lower `priority`.
+
+    `priority` is 0 to 100, and -1 for a background job.
+    """
 
     job: str
     attempt: int
     task: str
     model: str
     params: dict[str, Any]
+    priority: int = 50
 
 
 class Halt(Frame, frozen=True, kw_only=True):
