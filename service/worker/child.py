@@ -20,7 +20,7 @@ from queue import SimpleQueue
 
 import msgspec
 
-from service.tasks.catalog import MODELS, TASKS
+from service.tasks.catalog import TASKS, Catalog
 from service.worker import devices, failures, models
 from service.worker.engine.engine import Engine, Member
 from service.worker.engine.learning import Learned
@@ -69,7 +69,7 @@ def main() -> None:
 
 
 def _find_device(setup: Setup) -> devices.Device:
-    needs_torch = any(models.is_real(name) for name in setup.models)
+    needs_torch = any(models.is_real(model) for model in setup.models)
     return devices.find(setup.device, needs_torch, models.versions().get("torch", ""))
 
 
@@ -82,6 +82,7 @@ class Child:
         self._spool = Path(setup.spool)
         self._is_watched = False
         self._runs: dict[tuple[str, int], Run] = {}
+        self._catalog = Catalog(setup.models)
         self._models = ModelCache(device, setup.threads, end.send)
         self._learned = Learned()
         self._begun: SimpleQueue[tuple[Run, int]] = SimpleQueue()  # with its priority; for the second thread
@@ -89,7 +90,7 @@ class Child:
         threading.Thread(target=self._compute, name="computing", daemon=True).start()
         self._exporting = ThreadPoolExecutor(1, thread_name_prefix="exporting")
         if setup.preload is not None:
-            self._models.warm(MODELS[setup.preload])
+            self._models.warm(self._catalog[setup.preload])
 
     def serve(self) -> None:
         """Act on frames until the agent is gone."""
@@ -108,7 +109,7 @@ class Child:
 
     def _begin(self, frame: Begin) -> None:
         try:
-            model = MODELS[frame.model]
+            model = self._catalog[frame.model]
             params = msgspec.convert(frame.params, TASKS[frame.task])
         except (KeyError, msgspec.ValidationError) as error:
             message = f"this worker cannot read the job ({error}); give service and workers the same version"

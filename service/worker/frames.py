@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from service.protocol import DeviceInfo
+from service.tasks.catalog import Model
 
 _LENGTH = struct.Struct(">I")
 
@@ -43,7 +44,7 @@ class Setup(Frame, frozen=True, kw_only=True):
     parent: int  # process id of the agent
     device: str
     threads: int
-    models: tuple[str, ...]
+    models: tuple[Model, ...]
     preload: str | None
     spool: str
 

@@ -75,7 +75,7 @@ class ModelCache:
             for name, value in QUIET_AND_OFFLINE.items():
                 os.environ.setdefault(name, value)
             os.environ["HF_HUB_OFFLINE"] = "1"  # before the first import: it is read only then
-            pipeline = import_module(PIPELINES[model.task])
+            pipeline = import_module(PIPELINES[model.tasks[0]])
             return pipeline.load(model, self._device, self._threads)
         except Exception as error:
             why_not = str(error) if isinstance(error, ModelMissing) else type(error).__name__

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import msgspec
 import pytest
 
-from service.tasks.catalog import MODELS
+from service.tasks.catalog import EMBEDDED
 from service.tasks.pretend import Pretend
 from service.worker import model_cache
 from service.worker.engine.engine import Engine
@@ -27,7 +27,7 @@ class SlowLoader:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
         self.let = threading.Event()
         self.loads = 0
-        self.model = msgspec.structs.replace(MODELS["pretend"], id="slow", source=str(folder))
+        self.model = msgspec.structs.replace(EMBEDDED["pretend"], id="slow", source=str(folder))
         (folder / "model_index.json").write_text("{}")
         monkeypatch.setitem(sys.modules, "tests.slow_pipeline", SimpleNamespace(load=self.load))  # type: ignore[arg-type]
         monkeypatch.setitem(model_cache.PIPELINES, "pretend", "tests.slow_pipeline")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from service.tasks.catalog import MODELS
+from service.tasks.catalog import EMBEDDED
 from service.tasks.pretend import Pretend
 from service.worker.frames import Entered, FromChild, Stepped
 from service.worker.pipelines import pretend
@@ -14,7 +14,7 @@ from tests.service.worker.engine.alone import in_engine
 
 
 def run_of(params: Pretend, sent: list[FromChild]) -> Run:
-    return Run("j", 1, MODELS["pretend"], params, Path(), sent.append, lambda: False)
+    return Run("j", 1, EMBEDDED["pretend"], params, Path(), sent.append, lambda: False)
 
 
 def test_it_goes_through_its_steps_and_makes_nothing() -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.tasks.catalog import MODELS
+from service.tasks.catalog import EMBEDDED
 from service.tasks.text_to_image import TextToImage
 from service.worker.demo_model import WEIGHTS
 from service.worker.frames import Entered, FromChild, Shown, Stepped
@@ -21,7 +21,7 @@ from service.worker.models import ModelMissing
 from service.worker.run import Cancelled, Run
 from tests.service.worker.engine.alone import in_engine
 
-DEMO = MODELS["demo"]
+DEMO = EMBEDDED["demo"]
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from service.tasks.catalog import MODELS
+from service.tasks.catalog import EMBEDDED
 from service.tasks.pretend import Pretend
 from service.worker.frames import Entered, FromChild
 from service.worker.run import Cancelled, Run
@@ -54,7 +54,7 @@ def make_pipe() -> Any:
 
 
 def make_run(sent: list[FromChild]) -> Run:
-    return Run("j", 1, MODELS["pretend"], Pretend(), Path(), sent.append, lambda: False)
+    return Run("j", 1, EMBEDDED["pretend"], Pretend(), Path(), sent.append, lambda: False)
 
 
 def watched(pipe: Any, run: Run, use: Callable[[Any], None], **words: Any) -> Any:
