@@ -55,8 +55,7 @@ class Dispatcher:
         first_eta_s: Callable[[str], float | None] = lambda job: None,
     ) -> None:
         """`is_stored` tells whether the artifact of a digest is in the store, `first_eta_s` the first estimate of a
-        job from its submission to its end. `lease_s` is how long a silent worker
-        keeps its jobs, `beat_s` how often it must be heard."""
+        job from submission to end. A silent worker keeps its jobs for `lease_s`; every `beat_s` it must be heard."""
         self._handler = handler
         self._monotonic = monotonic
         self._new_id = new_id
@@ -162,8 +161,6 @@ class Dispatcher:
                 self._on_preview(message)
             case say.Drain():
                 session.credit, session.is_drained = {}, True
-            case say.Beat() | say.Hello():
-                pass
 
     def tick(self) -> None:
         """What time alone causes: offers lapse, leases of silent workers expire. Call it every second or so."""
@@ -207,9 +204,8 @@ class Dispatcher:
     def _offer_beside(self, session: Session, worker: LiveWorker) -> None:
         """Fill the seats of a worker that computes."""
         while seats := [seat for seat, left in session.credit.items() if left > 0]:
-            given = list(session.offers.values())
-            found = pick_beside(self._handler.state, worker, seats, given, self._offered, self._handler.catalog)
-            if found is None:
+            state, catalog, given = self._handler.state, self._handler.catalog, list(session.offers.values())
+            if (found := pick_beside(state, worker, seats, given, self._offered, catalog)) is None:
                 return
             self._offer(session, found.picked, found.seat)
 
@@ -265,9 +261,8 @@ class Dispatcher:
 
     def _give_back(self, offer: str) -> None:
         """Drop an offer that nothing came of: the worker has its credit again."""
-        offered = self._offers.get(offer)
-        self._drop_offer(offer)
-        if offered is not None:
+        if (offered := self._offers.get(offer)) is not None:
+            self._drop_offer(offer)
             offered.session.credit[offered.seat] = offered.session.credit.get(offered.seat, 0) + 1
 
     def _drop_offer(self, offer: str) -> None:
