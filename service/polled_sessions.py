@@ -168,7 +168,7 @@ class PolledSession:
                 self._dispatcher.receive(self.session, say.Accept(offer=offer))
             case say.Withdraw(offer=offer):
                 self._offers.pop(offer, None)
-                self.session.credit = self._credit()
+                self.session.credit = {"slots": self._credit()}
             case say.Start() if self.ended_at is None:  # else its lease runs out, or the next hello gives it up
                 self._start(message)
             case say.Previews(wanted=wanted):
@@ -219,7 +219,7 @@ class PolledSession:
 
     def _wait_no_more(self, name: str) -> None:
         self._asking.pop(name).set_result(None)
-        self.session.credit = self._credit()
+        self.session.credit = {"slots": self._credit()}
 
     def _credit(self) -> int:
         return max(0, len(self._asking) - len(self._offers))

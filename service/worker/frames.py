@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from service.protocol import DeviceInfo
+from service.tasks.catalog import Model
 
 _LENGTH = struct.Struct(">I")
 
@@ -43,19 +44,23 @@ class Setup(Frame, frozen=True, kw_only=True):
     parent: int  # process id of the agent
     device: str
     threads: int
-    models: tuple[str, ...]
+    models: tuple[Model, ...]
     preload: str | None
     spool: str
 
 
 class Begin(Frame, frozen=True, kw_only=True):
-    """Compute this attempt, after those begun before it."""
+    """Compute this attempt, with or beside those begun before it, before those of a lower `priority`.
+
+    `priority` is 0 to 100, and -1 for a background job.
+    """
 
     job: str
     attempt: int
     task: str
     model: str
     params: dict[str, Any]
+    priority: int = 50
 
 
 class Halt(Frame, frozen=True, kw_only=True):
@@ -139,6 +144,12 @@ class Freed(Frame, frozen=True, kw_only=True):
     attempt: int
 
 
+class Worth(Frame, frozen=True, kw_only=True):
+    """From how many jobs at once the device gains, as far as is known of those that it computes now."""
+
+    jobs: int
+
+
 class Finished(Frame, frozen=True, kw_only=True):
     """The attempt is done; its files are on disk."""
 
@@ -167,7 +178,7 @@ class Halted(Frame, frozen=True, kw_only=True):
 
 
 ToChild = Setup | Begin | Halt | Watch
-FromChild = Up | Unfit | Loading | Loaded | Entered | Stepped | Shown | Freed | Finished | Broke | Halted
+FromChild = Up | Unfit | Loading | Loaded | Entered | Stepped | Shown | Freed | Worth | Finished | Broke | Halted
 
 _encoder = msgspec.msgpack.Encoder()
 _to_child: msgspec.msgpack.Decoder[ToChild] = msgspec.msgpack.Decoder(ToChild)

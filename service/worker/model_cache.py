@@ -11,11 +11,10 @@ from importlib import import_module
 from typing import Any
 
 from service.tasks.catalog import Model
+from service.worker.engine.engine import current
 from service.worker.frames import FromChild, Loaded, Loading
 from service.worker.models import ModelMissing, check
 from service.worker.run import Run
-
-POLL_S = 0.02  # how soon a cancel is seen while a model loads
 
 PIPELINES = {
     "pretend": "service.worker.pipelines.pretend",
@@ -56,7 +55,7 @@ class ModelCache:
         return future
 
     def get(self, run: Run) -> Any:
-        """The warm model of `run`, which enters the phase loading_model when it has to wait.
+        """The warm model of `run`, which enters the phase loading_model when it has to wait; others compute then.
 
         Raises ModelMissing, what loading raised, or Cancelled; loading then goes on for the next job.
         """
@@ -65,13 +64,7 @@ class ModelCache:
         future = self.warm(run.model)
         if not future.done():
             run.enter("loading_model")
-        while True:
-            run.check()
-            try:
-                return future.result(timeout=POLL_S)
-            except TimeoutError:
-                if future.done():  # loading itself timed out
-                    raise
+        return current().wait(future)
 
     def _load(self, model: Model) -> Any:
         self._send(Loading(model=model.id))
@@ -82,7 +75,7 @@ class ModelCache:
             for name, value in QUIET_AND_OFFLINE.items():
                 os.environ.setdefault(name, value)
             os.environ["HF_HUB_OFFLINE"] = "1"  # before the first import: it is read only then
-            pipeline = import_module(PIPELINES[model.task])
+            pipeline = import_module(PIPELINES[model.tasks[0]])
             return pipeline.load(model, self._device, self._threads)
         except Exception as error:
             why_not = str(error) if isinstance(error, ModelMissing) else type(error).__name__

@@ -1,7 +1,7 @@
 """One attempt inside the child: what its pipeline reports to, and asks whether it may go on.
 
 Used by the thread that computes and then by the thread that exports, never by both at once; only `halt`
-is called from a third.
+is called from a third. While it computes it is a member of the engine.
 """
 
 from __future__ import annotations
@@ -59,6 +59,7 @@ class Run:
         self._send = send
         self._is_watched = is_watched
         self._halt = threading.Event()
+        self._parked_in = ""
         self._entered_at = time.monotonic()
         self._first_step_at = 0.0
         self._progress_at = 0.0
@@ -67,6 +68,11 @@ class Run:
     def halt(self) -> None:
         """Have the next `check` raise."""
         self._halt.set()
+
+    @property
+    def is_halted(self) -> bool:
+        """Whether it was told to halt."""
+        return self._halt.is_set()
 
     def check(self) -> None:
         """Raise Cancelled when the attempt was told to halt."""
@@ -85,6 +91,12 @@ class Run:
         self.leave()
         self.phase = phase
         self._send(Entered(job=self.job, attempt=self.attempt, phase=phase))
+
+    def park(self, is_parked: bool) -> None:
+        """Others are served before it for a while, or it is its turn again: a phase of its own in between."""
+        if is_parked:
+            self._parked_in = self.phase
+        self.enter("parked" if is_parked else self._parked_in)
 
     def leave(self) -> None:
         """End the current phase: its seconds are counted."""

@@ -96,10 +96,12 @@ def compute(run: Run, loaded: Loaded) -> Made:
     run.enter("preparing")
     has_guidance = params.guidance > 1
     watch = Watch(run, params.steps, loaded.calls_per_step.get(has_guidance, 1), partial(_show, run, loaded))
-    arguments = _arguments(run, params, loaded.inputs, watch)
+    # drawn on the CPU, so that a seed gives the same noise on every device
+    generator = torch.Generator("cpu").manual_seed(params.seed)
+    arguments = _arguments(run, params, loaded.inputs, watch, generator)
     try:
-        with watching(loaded.pipe, watch):
-            pixels = loaded.pipe(**arguments).images[0]  # (height, width, 3) float32, 0..1
+        with watching(loaded.pipe, watch, generator) as pipe:
+            pixels = pipe(**arguments).images[0]  # (height, width, 3) float32, 0..1
     finally:
         loaded.pipe.maybe_free_model_hooks()
     loaded.calls_per_step[has_guidance] = max(1, round(watch.calls / params.steps))
@@ -122,7 +124,9 @@ def free_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def _arguments(run: Run, params: TextToImage, inputs: frozenset[str], watch: Watch) -> dict[str, Any]:
+def _arguments(
+    run: Run, params: TextToImage, inputs: frozenset[str], watch: Watch, generator: torch.Generator
+) -> dict[str, Any]:
     """The pipeline's arguments, as far as its class knows them."""
     enlarge = run.model.enlarge
     wanted = {
@@ -132,8 +136,7 @@ def _arguments(run: Run, params: TextToImage, inputs: frozenset[str], watch: Wat
         "guidance_scale": params.guidance,
         "width": params.width // enlarge,
         "height": params.height // enlarge,
-        # drawn on the CPU, so that a seed gives the same noise on every device
-        "generator": torch.Generator("cpu").manual_seed(params.seed),
+        "generator": generator,
         "output_type": "np",
         "callback_on_step_end": watch.on_step_end,
     }
