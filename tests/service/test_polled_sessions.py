@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import random
 from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
 import pytest
 
-from events.jobs import JobCancelled, JobCompleted, JobLeased, JobRequeued
+from events.jobs import JobCancelled, JobCompleted, JobFailed, JobLeased, JobRequeued
 from events.workers import WorkerLost
 from service import commands as ask
 from service import protocol as say
@@ -394,3 +396,68 @@ async def test_leases_name_who_has_them(floor: Counter) -> None:
     await leased(await floor.polled("painter", "b7"))
     (lease,) = (event for event in floor.events("j") if isinstance(event, JobLeased))
     assert (lease.worker, lease.boot, lease.lease_s) == ("painter", "b7", 30)
+
+
+class Shaky:
+    """A worker whose requests and answers get lost at random, in a session that may be replaced at any time."""
+
+    def __init__(self, floor: Counter, rng: random.Random, name: str) -> None:
+        self._floor, self._rng, self._name = floor, rng, name
+        self._session = ""
+        self._boots, self._claims = itertools.count(1), itertools.count(1)
+        self._boot = self._claim = "0"
+        self._held: Lease | None = None
+
+    async def act(self) -> None:
+        """One request, whose answer is lost one time in four; or time passes, or the process starts anew."""
+        is_lost = self._rng.random() < 0.25
+        try:
+            await self._ask(self._floor.sessions.find(self._session), is_lost)
+        except (UnknownSession, FencedBoot):
+            await self._hello(is_lost)
+        except StaleAttempt:
+            self._held = None if not is_lost else self._held
+
+    async def _ask(self, session: PolledSession, is_lost: bool) -> None:
+        chance = self._rng.random()
+        if chance < 0.1:
+            self._boot, self._held = f"{next(self._boots)}", None
+            await self._hello(is_lost)
+        elif self._held is None:
+            lease = await session.claim(f"claim-{self._claim}", 0, nobody_leaves())
+            if not is_lost:
+                self._held, self._claim = lease, f"{next(self._claims)}"
+        elif chance < 0.5:
+            session.heartbeat([attempt(self._held)])
+        else:
+            await session.report(completed(self._held), "cause")
+            self._held = None if not is_lost else self._held
+
+    async def _hello(self, is_lost: bool) -> None:
+        running = (attempt(self._held),) if self._held is not None else ()
+        welcome = await self._floor.hello(self._name, self._boot, running)
+        if is_lost:
+            return
+        self._session = welcome.session
+        if self._held is not None:
+            (verdict,) = welcome.verdicts
+            kept = msgspec.structs.replace(self._held, token=verdict.token)
+            self._held = kept if verdict.keep else None
+
+
+@pytest.mark.parametrize("seed", range(30))
+async def test_no_lost_answer_strands_or_doubles_a_job(floor: Counter, seed: int) -> None:
+    rng = random.Random(seed)
+    workers = [Shaky(floor, rng, name) for name in ("w1", "w2", "w3")]
+    for number in range(8):
+        await floor.ask(submission(f"j{number}"))
+    for _ in range(2_000):
+        if not floor.handler.state.jobs:
+            break
+        await rng.choice(workers).act()
+        if rng.random() < 0.2:
+            floor.later(rng.choice((1, 5, 20)))
+        await floor.published()
+    for number in range(8):
+        ends = [event for event in floor.events(f"j{number}") if isinstance(event, JobCompleted | JobFailed)]
+        assert len(ends) == 1, (number, ends)
