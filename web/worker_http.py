@@ -103,12 +103,9 @@ class SaidPhase(HeldAttempt, frozen=True, kw_only=True):
     phase: Annotated[str, Meta(min_length=1, max_length=MAX_PHASE)]
 
 
-class SaidArtifact(Said, frozen=True, kw_only=True):
+class SaidArtifact(say.Artifact, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A file that was uploaded; `digest` is the hex SHA-256 of its bytes."""
 
-    digest: str
-    media_type: str
-    bytes: Count
     width: Side | None = None
     height: Side | None = None
 
@@ -215,8 +212,8 @@ async def complete(request: Request) -> Response:
     said = await body_as(request, Complete)
     for number, artifact in enumerate(said.artifacts):
         _check_stored(request, f"artifacts[{number}]", artifact)
-    artifacts = msgspec.convert(said.artifacts, tuple[say.Artifact, ...], from_attributes=True)
-    return await _report(request, say.Completed(number=0, artifacts=artifacts, facts=said.facts, **_held(said)))
+    completed = say.Completed(number=0, artifacts=said.artifacts, facts=said.facts, **_held(said))
+    return await _report(request, completed)
 
 
 async def fail(request: Request) -> Response:
