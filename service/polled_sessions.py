@@ -100,7 +100,7 @@ class PolledSession:
         leased for a claim whose asker had gone is the answer to the next one.
         """
         if name not in self._given and (unclaimed := self._next_unclaimed()) is not None:
-            self._given[name] = unclaimed
+            self._remember(name, unclaimed)
         if name in self._given:
             return self._again(self._given[name])
         waiting = self._wait(name)
@@ -149,8 +149,8 @@ class PolledSession:
         now = self._monotonic()
         for (job, attempt), named_at in list(self._named_at.items()):
             live = self._state().jobs.get(job)
-            mine = live is not None and live.status == "running" and live.worker == self.session.worker
-            if live is None or not mine or live.attempt != attempt:
+            is_mine = live is not None and live.status == "running" and live.worker == self.session.worker
+            if live is None or not is_mine or live.attempt != attempt:
                 del self._named_at[job, attempt]
             elif now - named_at > self.rules().lease_s:
                 self._dispatcher.give_up(job, attempt)
@@ -195,9 +195,7 @@ class PolledSession:
             self._unclaimed.append(lease)
             return
         name = next(iter(self._asking))
-        self._given[name] = lease
-        if len(self._given) > MOST_CLAIMS:
-            del self._given[next(iter(self._given))]
+        self._remember(name, lease)
         self._asking.pop(name).set_result(lease)
 
     def _end(self) -> None:
@@ -223,6 +221,11 @@ class PolledSession:
 
     def _credit(self) -> int:
         return max(0, len(self._asking) - len(self._offers))
+
+    def _remember(self, name: str, lease: Lease) -> None:
+        self._given[name] = lease
+        if len(self._given) > MOST_CLAIMS:
+            del self._given[next(iter(self._given))]
 
     def _next_unclaimed(self) -> Lease | None:
         self._unclaimed = deque(filter(self._holds, self._unclaimed))

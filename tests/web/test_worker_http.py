@@ -19,7 +19,6 @@ from tests.http_worker import HttpWorker, answer_of, artifact, png
 from tests.service_process import ServiceProcess, running_service, wait_for
 
 PRETEND = {"task": "pretend", "params": {"steps": 3}}
-UNKNOWN = "0" * 64
 
 
 @pytest.fixture(scope="module")
