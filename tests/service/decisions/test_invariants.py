@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from events.envelope import Record
-from events.jobs import JobCompleted, JobError, JobLeased
+from events.jobs import JobCompleted, JobError, JobLeased, JobRetried
 from events.keys import Limits
 from events.queues import Rules
 from projections.live import LiveState
 from projections.live_job import FINISHED, WAITING, fold_stream
 from projections.store import ViewStore
 from service import commands as ask
-from service.refusals import Refusal
+from service.refusals import LimitReached, QueueFull, Refusal
 from service.scheduling.eligible import can_run, why_nobody
 from service.scheduling.pick import MAX_PASSED, pick
 from service.scheduling.ranks import Ranks
@@ -31,6 +31,7 @@ QUEUES = st.sampled_from(["default", "other"])
 SUBMITTERS = st.sampled_from(["ann", "key/k1", "key/k2"])
 MODELS = {"pretend": ("pretend",), "text-to-image": ("demo",)}
 IN_S = st.one_of(st.none(), st.floats(1, 200))
+BRINGS = (ask.SubmitJob, ask.SubmitBatch, ask.RetryJob, ask.EditJob)
 
 
 class Commands(RuleBasedStateMachine):
@@ -51,7 +52,9 @@ class Commands(RuleBasedStateMachine):
         before = (len(self.history.records), msgspec.msgpack.encode(self.history.state))
         try:
             return self.history.ask(command)
-        except Refusal:
+        except Refusal as refusal:
+            if isinstance(refusal, QueueFull | LimitReached):
+                assert isinstance(command, BRINGS), "only what people bring needs room"
             assert before == (len(self.history.records), msgspec.msgpack.encode(self.history.state))
             return []
 
@@ -94,7 +97,7 @@ class Commands(RuleBasedStateMachine):
             start_deadline_us=in_us[1],
             finish_deadline_us=in_us[2],
         )
-        self.submitted_within_bounds(self.ask(command), queue, submitter)
+        self.brought_within_bounds(self.ask(command), queue, submitter)
         return job
 
     @rule(target=jobs, queue=QUEUES, submitter=SUBMITTERS, many=st.integers(1, 6))
@@ -102,14 +105,14 @@ class Commands(RuleBasedStateMachine):
         jobs = tuple(submission(self.new_job(), queue=queue, submitter=submitter) for _ in range(many))
         records = self.ask(ask.SubmitBatch(batch=f"batch-{self.submitted}", jobs=jobs))
         assert len(records) in (0, many + 1), "all of a batch or nothing"
-        self.submitted_within_bounds(records, queue, submitter)
+        self.brought_within_bounds(records, queue, submitter)
         return jobs[0].job
 
     def new_job(self) -> str:
         self.submitted += 1
         return f"job-{self.submitted}"
 
-    def submitted_within_bounds(self, records: list[Record], queue: str, submitter: str) -> None:
+    def brought_within_bounds(self, records: list[Record], queue: str, submitter: str) -> None:
         state = self.history.state
         if records:
             assert not state.queues[queue].is_drained
@@ -177,7 +180,12 @@ class Commands(RuleBasedStateMachine):
 
     @rule(job=jobs)
     def retry(self, job: str) -> None:
-        self.ask(ask.RetryJob(job=job))
+        records = self.ask(ask.RetryJob(job=job))
+        self.came_back_within_bounds(records)
+
+    def came_back_within_bounds(self, records: list[Record]) -> None:
+        if records and isinstance(event := records[-1].event, JobRetried):
+            self.brought_within_bounds(records, event.queue, event.submitter)
 
     @rule(job=jobs)
     def hold(self, job: str) -> None:
@@ -205,7 +213,8 @@ class Commands(RuleBasedStateMachine):
 
     @rule(job=jobs, priority=st.one_of(st.none(), st.integers(0, 100)), queue=st.one_of(st.none(), QUEUES))
     def edit(self, job: str, priority: int | None, queue: str | None) -> None:
-        self.ask(ask.EditJob(job=job, seed=1, priority=priority, queue=queue, tags=("edited",)))
+        records = self.ask(ask.EditJob(job=job, seed=1, priority=priority, queue=queue, tags=("edited",)))
+        self.came_back_within_bounds(records)
 
     @rule(queue=QUEUES, policy=st.sampled_from(["fifo", "fair"]), capacity=st.one_of(st.none(), st.integers(1, 12)))
     def configure(self, queue: str, policy: str, capacity: int | None) -> None:
