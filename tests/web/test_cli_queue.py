@@ -129,6 +129,20 @@ def test_all_that_match_are_counted_asked_for_and_changed(paused: str) -> None:
     assert facts("release", "--all", "--tag", "wall", "--yes", url=paused)["done"] == 3
 
 
+def test_what_finds_no_room_to_come_back_to_is_told_apart(paused: str) -> None:
+    run("queue", "set", "small", "--capacity", "3", url=paused)
+    run("pause", "small", url=paused)
+    jobs = [waiting(paused, queue="small", tags=["back"]) for _ in range(3)]
+    run("cancel", *jobs, url=paused)
+    run("queue", "set", "small", "--capacity", "1", url=paused)
+    done = run("retry", "--all", "--tag", "back", "--yes", url=paused)
+    assert (done.returncode, done.stdout) == (0, "1 of 3 done, 2 found no room\n")
+    left = next(job for job in jobs if job_of(paused, job)["status"] == "cancelled")
+    refused = run("retry", left, url=paused)
+    assert refused.returncode == 1
+    assert "queue small takes no more jobs now: 1 of 1 places are taken" in refused.stderr
+
+
 def test_the_answer_to_the_question_decides(paused: str) -> None:
     job = waiting(paused)
     command = [sys.executable, "-m", "web.cli", "cancel", "--all", "--url", paused]
