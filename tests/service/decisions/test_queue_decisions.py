@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from events.envelope import encode
 from events.jobs import JobBecameDue, JobEdited, JobError, JobExpired, JobFailed, JobHeld, JobReleased, JobRequeued
 from events.keys import Limits
 from events.queues import QueueConfigured, QueueCreated, QueuePruned, Rules
@@ -220,6 +221,19 @@ def test_a_failed_job_is_edited_and_back_in_line_by_one_decision(history: Histor
     live = history.state.jobs["j"]
     assert live.described == edited.position, "whoever runs it reads the edit"
     assert live == fold_stream(history.stream("job/j"))
+
+
+@pytest.mark.parametrize("status", ["queued", "held", "scheduled", "failed", "cancelled", "expired"])
+@pytest.mark.parametrize(("queue", "left"), [("other", "default"), ("default", None), (None, None)])
+def test_an_edit_names_the_queue_that_the_job_has_left_and_no_other(
+    history: History, status: str, queue: str | None, left: str | None
+) -> None:
+    history.with_queue("other")
+    job = status_of(history, status)
+    event = history.ask(ask.EditJob(job=job, seed=1, queue=queue))[0].event
+    assert isinstance(event, JobEdited)
+    assert (event.queue, event.left) == (queue or "default", left)
+    assert (b'"left"' in encode(event)) == (left is not None), "a field that has its default is absent"
 
 
 @pytest.mark.parametrize("status", ["running", "completed"])
