@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.receiver import receiving
 from tests.service_process import ServiceProcess, running_service, wait_for
 from tests.web.test_cli import facts, run
 from web.arguments import When
@@ -22,7 +23,8 @@ PRETEND = ("submit", "--task", "pretend")
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
-    with running_service(tmp_path_factory.mktemp("cli"), "--worker-model", "pretend") as service:
+    options = ("--worker-model", "pretend", "--webhook-allow", "127.0.0.1")
+    with running_service(tmp_path_factory.mktemp("cli"), *options) as service:
         wait_for(lambda: httpx.get(f"{service.url}/v1/workers").json()["workers"], 60, "the worker", service.log)
         yield service
 
@@ -83,6 +85,38 @@ def test_a_submission_says_everything_it_can(paused: str) -> None:
     shown = run("jobs", job["id"], url=paused).stdout
     assert "order=1138" in shown
     assert "finish by" in shown
+
+
+def test_a_submission_names_the_job_it_is_made_from_and_who_is_told_of_its_end(service: ServiceProcess) -> None:
+    with receiving() as receiver:
+        first = facts(*PRETEND, "--callback", f"{receiver.url}/one", url=service.url)["id"]
+        told = wait_for(lambda: receiver.to("/one"), 30, "the callback", service.log)
+        assert (told[0].payload["type"], told[0].payload["data"]["id"]) == ("job.completed", first)
+        words = ("--count", "2", "--parent", first, "--callback", f"{receiver.url}/many")
+        batch = facts(*PRETEND, *words, url=service.url)
+        wait_for(lambda: len(receiver.to("/many")) == 2, 30, "a callback for each job", service.log)
+    assert [job["parent"] for job in batch["jobs"]] == [first, first]
+    shown = run("jobs", batch["jobs"][0]["id"], url=service.url).stdout
+    assert re.search(rf"parent +{first}", shown)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--parent", "nobody"), "job nobody is not known"),
+        (("--callback", "ftp://example.org/hook"), "callback: "),
+        (("--callback", "http://example.org/hook"), "callback: "),
+        (("--callback", "nonsense"), "callback: "),
+    ],
+)
+def test_an_unknown_parent_and_an_address_that_cannot_be_told_are_refused_in_one_line(
+    paused: str, words: tuple[str, ...], says: str
+) -> None:
+    done = run(*PRETEND, "--no-wait", *words, url=paused)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"Error: {says}")
+    assert done.stderr.count("\n") == 1
+    assert facts("jobs", "--status", "queued", url=paused)["jobs"] == []
 
 
 def test_a_job_that_expires_ends_the_command_with_its_reason(paused: str) -> None:
