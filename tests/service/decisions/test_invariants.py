@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
 
 from events.envelope import Record
 from events.jobs import JobCompleted, JobError, JobLeased, JobRetried
@@ -47,6 +47,8 @@ class Commands(RuleBasedStateMachine):
             self.ask(ask.CreateKey(key=key, name=key, scopes=("submitter",), secret_digest="d"))
         self.boots = {"w1": 0, "w2": 0, "w3": 0}
         self.submitted = 0
+        for worker in ("w1", "w2"):  # left to chance, few runs had a worker and a job for it
+            self.hello(worker, restart=False, held=[])
 
     def ask(self, command: ask.Command) -> list[Record]:
         before = (len(self.history.records), msgspec.msgpack.encode(self.history.state))
@@ -131,7 +133,7 @@ class Commands(RuleBasedStateMachine):
         live = self.history.state.workers.get(worker)
         chosen = pick(self.history.state, live, 1, ()) if live is not None else []
         if live is None or not chosen:
-            return Held("nobody", 1, 1)
+            return multiple()
         job = self.history.state.jobs[chosen[0].job]
         assert job.status == "queued"
         assert not self.history.state.queues[job.queue].is_paused
@@ -156,7 +158,9 @@ class Commands(RuleBasedStateMachine):
     def lease_any(self, job: str, worker: str) -> Held:
         command = ask.LeaseJob(job=job, worker=worker, boot=str(self.boots[worker]), lease_s=30.0)
         records = self.ask(command)
-        return Held(job, self.history.state.jobs[job].attempt, records[-1].position) if records else Held(job, 1, 1)
+        if not records:
+            return multiple()
+        return Held(job, self.history.state.jobs[job].attempt, records[-1].position)
 
     @rule(held=leases, phase=st.sampled_from(["preparing", "denoising"]))
     def phase(self, held: Held, phase: str) -> None:
@@ -230,9 +234,9 @@ class Commands(RuleBasedStateMachine):
         self.history.wait(seconds)
         assert not list(self.history.state.due(self.history.at_us)), "what was due has been done"
 
-    @rule(job=jobs, attempt=st.integers(1, 4))
-    def time_out(self, job: str, attempt: int) -> None:
-        self.ask(ask.TimeOutAttempt(job=job, attempt=attempt, why="it hangs"))
+    @rule(held=leases, later=st.sampled_from([0, 0, 0, 1]))
+    def time_out(self, held: Held, later: int) -> None:
+        self.ask(ask.TimeOutAttempt(job=held.job, attempt=held.attempt + later, why="it hangs"))
 
     @rule(worker=WORKERS)
     def release_worker(self, worker: str) -> None:
@@ -246,9 +250,9 @@ class Commands(RuleBasedStateMachine):
     def drain(self, queue: str) -> None:
         self.ask(ask.DrainQueue(queue=queue))
 
-    @rule(job=jobs, attempt=st.integers(1, 4))
-    def expire(self, job: str, attempt: int) -> None:
-        self.ask(ask.ExpireLease(job=job, attempt=attempt))
+    @rule(held=leases, later=st.sampled_from([0, 0, 0, 1]))
+    def expire(self, held: Held, later: int) -> None:
+        self.ask(ask.ExpireLease(job=held.job, attempt=held.attempt + later))
 
     @rule(worker=WORKERS)
     def lose(self, worker: str) -> None:
