@@ -79,7 +79,7 @@ def watching(pipe: Any, watch: Watch, generator: Any) -> Iterator[Any]:
     _hook(pipe)
     token = _watch.set(watch)
     try:
-        yield own_pipeline(pipe, current(), generator, watch.before_denoiser)
+        yield own_pipeline(pipe, current(), generator, watch.before_denoiser, watch.before_decoder)
     finally:
         _watch.reset(token)
 
