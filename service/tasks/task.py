@@ -13,11 +13,13 @@ MAX_SEED = 2**53 - 1
 class Params(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The validated input of a job. A subclass is one task.
 
-    `PRIVATE` names the fields that say something about the person who asked: the log keeps them in the
-    erasable side row. `PHASES` are the finer steps a worker reports, in order.
+    `RUNNER` is the module that computes it, which only workers import (docs/tasks.md). `PRIVATE` names the fields
+    that say something about the person who asked: the log keeps them in the erasable side row. `PHASES` are the
+    finer steps a worker reports, in order.
     """
 
     TASK: ClassVar[str]
+    RUNNER: ClassVar[str]
     PRIVATE: ClassVar[frozenset[str]] = frozenset()
     PHASES: ClassVar[tuple[str, ...]] = ()
     RUN_TIMEOUT_S: ClassVar[float] = 3600.0  # an attempt that runs longer is ended

@@ -33,7 +33,7 @@ from service.worker.frames import (
     Up,
     Watch,
 )
-from service.worker.model_cache import PIPELINES, ModelCache
+from service.worker.model_cache import ModelCache
 from service.worker.parent import die_with_parent
 from service.worker.run import Cancelled, Made, Run
 
@@ -138,7 +138,7 @@ class Child:
     def _made(self, run: Run) -> Made:
         run.check()
         model = self._models.get(run)  # first: it checks for missing libraries, importing the pipeline does not
-        made: Made = import_module(PIPELINES[run.params.TASK]).compute(run, model)
+        made: Made = import_module(run.params.RUNNER).compute(run, model)
         run.leave()
         return made
 
@@ -177,7 +177,7 @@ class Child:
         if failure.is_poisonous:
             os._exit(POISONED)
         if failure.kind == "out-of-memory" and run.model.source is not None:
-            import_module(PIPELINES[run.params.TASK]).free_memory()
+            import_module(run.params.RUNNER).free_memory()
 
 
 def _described(error: Exception, run: Run) -> Failure:

@@ -10,17 +10,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from importlib import import_module
 from typing import Any
 
-from service.tasks.catalog import Model
+from service.tasks.catalog import TASKS, Model
 from service.worker.frames import FromChild, Loaded, Loading
 from service.worker.models import ModelMissing, check
 from service.worker.run import Run
 
 POLL_S = 0.02  # how soon a cancel is seen while a model loads
-
-PIPELINES = {
-    "pretend": "service.worker.pipelines.pretend",
-    "text-to-image": "service.worker.pipelines.text_to_image",
-}
 
 QUIET_AND_OFFLINE = {
     "HF_HUB_OFFLINE": "1",
@@ -82,7 +77,7 @@ class ModelCache:
             for name, value in QUIET_AND_OFFLINE.items():
                 os.environ.setdefault(name, value)
             os.environ["HF_HUB_OFFLINE"] = "1"  # before the first import: it is read only then
-            pipeline = import_module(PIPELINES[model.task])
+            pipeline = import_module(TASKS[model.task].RUNNER)
             return pipeline.load(model, self._device, self._threads)
         except Exception as error:
             why_not = str(error) if isinstance(error, ModelMissing) else type(error).__name__

@@ -9,7 +9,7 @@ import pytest
 from service.tasks.catalog import MODELS
 from service.tasks.pretend import Pretend
 from service.worker.frames import FromChild
-from service.worker.pipelines.watch import Watch, denoiser_of, watching
+from service.worker.pipelines.watch import Watch, denoisers_of, watching
 from service.worker.run import Cancelled, Run
 
 
@@ -37,9 +37,25 @@ def make_run(sent: list[FromChild]) -> Run:
     return Run("j", 1, MODELS["pretend"], Pretend(), Path(), sent.append, lambda: False)
 
 
-def test_the_denoiser_is_found_under_either_name() -> None:
-    assert denoiser_of(SimpleNamespace(unet="u", transformer="t")) == "u"
-    assert denoiser_of(SimpleNamespace(unet=None, transformer="t")) == "t"
+def test_the_denoisers_are_found_under_any_name() -> None:
+    assert denoisers_of(SimpleNamespace(unet="u", transformer=None)) == ["u"]
+    assert denoisers_of(SimpleNamespace(transformer="t", transformer_2="s")) == ["t", "s"]
+    with pytest.raises(AttributeError, match="has none of unet, transformer"):
+        denoisers_of(SimpleNamespace(vae="v"))
+
+
+@pytest.mark.parametrize(("order", "steps"), [(1, [0, 0, 1, 1, 2, 2]), (2, [0, 0, 0, 0, 1, 1])])
+def test_a_scheduler_that_knows_its_step_is_asked(order: int, steps: list[int]) -> None:
+    """Two calls a step, as with guidance in two calls, and nothing learned about that beforehand."""
+    pipe, run, seen = make_pipe(), make_run([]), []
+    pipe.scheduler = SimpleNamespace(step_index=None, begin_index=4, order=order)
+    with watching(pipe, Watch(run, steps=3, calls_per_step=1, show=lambda latents: None)):
+        for call in range(6):
+            pipe.transformer(1)
+            seen.append(run.step)
+            if call % 2:
+                pipe.scheduler.step_index = 4 + (call + 1) // 2
+    assert seen == steps
 
 
 def test_calls_are_divided_by_the_calls_of_a_step() -> None:
