@@ -16,6 +16,8 @@ import msgspec
 MAX_PIXELS = 64 << 20  # 200 MB once opened; the largest phone cameras make 50 million
 MAX_SIDE_PX = 16_384
 
+MEDIA_TYPES = ("image/png", "image/jpeg", "image/webp")
+
 Bytes = bytes | mmap
 
 
