@@ -12,11 +12,16 @@ from typing import Any, Literal
 import msgspec
 
 from service.field_errors import explain, shown
+from service.tasks.image_to_image import ImageToImage
+from service.tasks.inpaint import Inpaint
 from service.tasks.pretend import Pretend
 from service.tasks.task import MAX_SEED, Params
 from service.tasks.text_to_image import TextToImage
+from service.tasks.upscale import Upscale
 
-TASKS: Mapping[str, type[Params]] = {kind.TASK: kind for kind in (TextToImage, Pretend)}
+TASKS: Mapping[str, type[Params]] = {
+    kind.TASK: kind for kind in (TextToImage, ImageToImage, Inpaint, Upscale, Pretend)
+}
 """Every task by name; the first is the one a submission gets that names none."""
 
 DEFAULT_TASK = TextToImage.TASK

@@ -20,7 +20,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from service.tasks.text_to_image import TextToImage
+from service.tasks.denoising import Denoising
 from service.worker.frames import SpooledFile
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -60,7 +60,9 @@ def _text_chunk(keyword: str, text: str) -> bytes:
         return _chunk(b"iTXt", keyword.encode("latin-1") + b"\0\0\0\0\0" + text.encode())
 
 
-def picture_texts(job: str, attempt: int, model: str, params: TextToImage, sampler: str) -> dict[str, str]:
+def picture_texts(
+    job: str, attempt: int, model: str, params: Denoising, size: tuple[int, int], sampler: str
+) -> dict[str, str]:
     """What a picture says about itself: `parameters` as picture tools write it, `safelight` as JSON.
 
     The JSON holds what makes the picture again: job, attempt, task, model and params.
@@ -70,7 +72,7 @@ def picture_texts(job: str, attempt: int, model: str, params: TextToImage, sampl
         "Sampler": sampler,
         "CFG scale": f"{params.guidance:g}",
         "Seed": params.seed,
-        "Size": f"{params.width}x{params.height}",
+        "Size": f"{size[0]}x{size[1]}",
         "Model": model,
     }
     lines = [params.prompt]

@@ -52,7 +52,7 @@ def test_text_chunks_come_back_as_they_were(text: str) -> None:
 
 
 def test_parameters_are_written_as_picture_tools_write_them() -> None:
-    texts = picture_texts("j1", 2, "demo", PARAMS, "DDIM")
+    texts = picture_texts("j1", 2, "demo", PARAMS, (512, 256), "DDIM")
     assert texts["parameters"] == (
         "a fox\nNegative prompt: blur\n"
         "Steps: 20, Sampler: DDIM, CFG scale: 4.5, Seed: 9, Size: 512x256, Model: demo"
@@ -60,7 +60,7 @@ def test_parameters_are_written_as_picture_tools_write_them() -> None:
 
 
 def test_the_safelight_chunk_holds_what_makes_the_picture_again() -> None:
-    ours = json.loads(picture_texts("j1", 2, "demo", PARAMS, "DDIM")["safelight"])
+    ours = json.loads(picture_texts("j1", 2, "demo", PARAMS, (512, 256), "DDIM")["safelight"])
     assert (ours["job"], ours["attempt"], ours["task"], ours["model"]) == ("j1", 2, "text-to-image", "demo")
     assert TextToImage(**ours["params"]) == PARAMS
 
