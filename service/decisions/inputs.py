@@ -20,13 +20,16 @@ MIN_SIDE_PX, MAX_SIDE_PX = 64, 4096
 UNIT_PX = 16  # what every family of models can draw a multiple of
 
 
-def sized(kind: type[Params], model: Model, params: Mapping[str, Any], pictures: Mapping[str, Picture]) -> Any:
+def sized(
+    kind: type[Params], model: Model, params: Mapping[str, Any], pictures: Mapping[str, Picture]
+) -> Mapping[str, Any]:
     """`params` with the size that the result gets from its picture, where neither width nor height is given.
 
     It keeps the picture's shape as nearly as the model can draw it, and has at most the pixels of the model's own
     size: larger ones are slow and fall apart.
     """
-    picture = pictures.get(params.get("image") or "")
+    image = params.get("image")
+    picture = pictures.get(image) if isinstance(image, str) else None
     if not issubclass(kind, ImageToImage) or picture is None or params.get("width") or params.get("height"):
         return params
     shape = picture.width / picture.height

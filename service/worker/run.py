@@ -1,7 +1,7 @@
 """One attempt inside the child: what its pipeline reports to, and asks whether it may go on.
 
 Used by the thread that computes and then by the thread that exports, never by both at once; only `halt`
-is called from a third.
+is called from a third. While it computes it is a member of the engine.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Run:
         folder: Path,
         send: Callable[[FromChild], None],
         is_watched: Callable[[], bool],
-        inputs: Mapping[str, Path] = {},
+        inputs: Mapping[str, Path] | None = None,
     ) -> None:
         """`folder` takes the result files; `is_watched` tells whether previews are wanted now; `inputs` are the
         pictures that the job starts from, by param."""
@@ -70,6 +70,11 @@ class Run:
     def halt(self) -> None:
         """Have the next `check` raise."""
         self._halt.set()
+
+    @property
+    def is_halted(self) -> bool:
+        """Whether it was told to halt."""
+        return self._halt.is_set()
 
     def check(self) -> None:
         """Raise Cancelled when the attempt was told to halt."""

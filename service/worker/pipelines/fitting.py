@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from service.worker.engine.engine import current
 from service.worker.failures import InvalidInput
 from service.worker.run import Run
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 
+_opening = ThreadPoolExecutor(1, thread_name_prefix="opening")
+
 
 def picture_of(run: Run, field: str = "image") -> Image.Image:
     """The picture of that param, RGB; what is transparent lies on white. Raises InvalidInput."""
-    return _flat(_opened(run, field), "white").convert("RGB")
+    return _beside_the_others(lambda: _flat(_opened(run, field), "white").convert("RGB"))
 
 
 def mask_of(run: Run, field: str = "mask") -> Image.Image:
     """The picture of that param in greys; what is transparent is black. Raises InvalidInput."""
-    return _flat(_opened(run, field), "black").convert("L")
+    return _beside_the_others(lambda: _flat(_opened(run, field), "black").convert("L"))
 
 
 def fitted(picture: Image.Image, width: int, height: int) -> Image.Image:
@@ -29,6 +33,11 @@ def fitted(picture: Image.Image, width: int, height: int) -> Image.Image:
     if picture.size == (width, height):
         return picture
     return ImageOps.fit(picture, (width, height), Image.Resampling.LANCZOS)
+
+
+def _beside_the_others(open_it: Callable[[], Image.Image]) -> Image.Image:
+    """What `open_it` gives, from another thread: a large picture takes half a second, in which others compute."""
+    return current().wait(_opening.submit(open_it))
 
 
 def _opened(run: Run, field: str) -> Image.Image:

@@ -5,6 +5,8 @@ What the mask leaves is taken from the picture itself, not from the autoencoder,
 
 from __future__ import annotations
 
+from functools import partial
+
 import diffusers
 import numpy as np
 from numpy.typing import NDArray
@@ -43,12 +45,11 @@ def compute(run: Run, loaded: Loaded) -> Made:
 def _drawn(run: Run, loaded: Loaded, params: Inpaint, image: Image.Image, mask: Image.Image) -> NDArray[np.float32]:
     """The whole picture (height, width, 3), 0..1, in the size of `image`."""
     arguments = {"image": image, "mask_image": mask, "width": image.width, "height": image.height}
-    if not keeping.is_needed(loaded.pipe):
-        pipe = relative(run.model.id, loaded, diffusers.AutoPipelineForInpainting)
-        made = stock.call(run, loaded, **begun(pipe, params, arguments))
-    else:
+    if keeping.is_needed(loaded.pipe):
         pipe = relative(run.model.id, loaded, diffusers.AutoPipelineForImage2Image)
-        with keeping.keeping(pipe, image, mask, params.seed):
-            made = stock.call(run, loaded, **begun(pipe, params, arguments))
-    pixels: NDArray[np.float32] = made.images[0]
+        keep = partial(keeping.keep, image=image, mask=mask, seed=params.seed)
+    else:
+        pipe = relative(run.model.id, loaded, diffusers.AutoPipelineForInpainting)
+        keep = None
+    pixels: NDArray[np.float32] = stock.call(run, loaded, **begun(pipe, params, arguments), prepare=keep).images[0]
     return pixels

@@ -6,12 +6,12 @@ every UNet that has neither 4 nor 9 channels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import wraps
 from typing import Any
 
+import numpy as np
 import torch
+from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion_img2img import retrieve_latents
 from PIL import Image
 
 THEIRS = (4, 9)  # channels of the UNets that diffusers inpaints with
@@ -23,9 +23,8 @@ def is_needed(pipe: Any) -> bool:
     return unet is not None and unet.config.in_channels not in THEIRS
 
 
-@contextmanager
-def keeping(pipe: Any, image: Image.Image, mask: Image.Image, seed: int) -> Iterator[None]:
-    """Have every step of `pipe` in the block leave `image` as it is where `mask` is black.
+def keep(pipe: Any, image: Image.Image, mask: Image.Image, seed: int) -> None:
+    """Have every step of `pipe`, a job's own copy, leave `image` as it is where `mask` is black.
 
     `image` and `mask` have the size that is drawn; `seed` starts the noise that lies on what is kept.
     """
@@ -42,21 +41,16 @@ def keeping(pipe: Any, image: Image.Image, mask: Image.Image, seed: int) -> Iter
         return (is_new * made + (1 - is_new) * kept, *others)
 
     scheduler.step = step
-    try:
-        yield
-    finally:
-        del scheduler.step  # the class's own is there again
 
 
-@torch.no_grad()
 def _latents(pipe: Any, image: Image.Image) -> Any:
     vae = pipe.vae
     pixels = pipe.image_processor.preprocess(image).to(vae.device, vae.dtype)  # (1, 3, height, width), -1..1
-    encoded = vae.encode(pixels).latent_dist.mode()
+    encoded = retrieve_latents(vae.encode(pixels), sample_mode="argmax")
     return (encoded - (vae.config.get("shift_factor") or 0.0)) * vae.config.scaling_factor
 
 
 def _weights(mask: Image.Image, known: Any) -> Any:
     height, width = known.shape[-2:]
-    small = torch.tensor(list(mask.resize((width, height), Image.Resampling.BOX).getdata()))
-    return (small.reshape(1, 1, height, width) / 255).to(known)
+    small = np.asarray(mask.resize((width, height), Image.Resampling.BOX), np.float32) / 255
+    return torch.from_numpy(small)[None, None].to(known)
