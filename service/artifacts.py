@@ -11,12 +11,22 @@ import hashlib
 import os
 import re
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import BinaryIO
 
+import msgspec
+
+from service.pictures import BadPicture, Picture, read_picture
+
 MAX_BYTES = 256 << 20
 """Largest artifact, in bytes: a minute of high-bitrate video."""
+
+MAX_PICTURE_BYTES = 32 << 20
+"""Largest picture that a client may store, in bytes: what a phone's best camera makes."""
 
 MEDIA_TYPES = {
     "image/png": b"\x89PNG\r\n\x1a\n",
@@ -30,6 +40,13 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 class ArtifactRejected(ValueError):
     """The upload cannot be stored; the message says why and what was expected."""
+
+
+class StoredPicture(Picture, frozen=True, kw_only=True):
+    """A picture in the store."""
+
+    digest: str
+    bytes: int
 
 
 class ArtifactStore:
@@ -61,42 +78,94 @@ class ArtifactStore:
         magic = MEDIA_TYPES.get(media_type)
         if magic is None:
             raise ArtifactRejected(f"media type {media_type!r} is not stored; use one of {', '.join(MEDIA_TYPES)}")
-        incoming = self._incoming / secrets.token_hex(16)
-        try:
-            with incoming.open("xb") as file:
-                size = await _receive(file, digest, magic, chunks)
-            await asyncio.to_thread(_put_in_place, incoming, self._place(digest))
-        finally:
-            incoming.unlink(missing_ok=True)
+        with self._incoming_file() as file:
+            found, size = await _receive(file, chunks, MAX_BYTES)
+            file.seek(0)
+            if file.read(len(magic)) != magic:
+                raise ArtifactRejected(
+                    "the bytes do not begin like a file of that media type; send the file itself"
+                )
+            if found != digest:
+                raise ArtifactRejected(f"the bytes have digest {found}, not {digest}; send the file again")
+            await asyncio.to_thread(_put_in_place, file, self._place(digest))
         return size
+
+    async def store_picture(self, media_type: str, chunks: AsyncIterator[bytes]) -> tuple[StoredPicture, bool]:
+        """Store the picture that `chunks` yield, durably; gives what it is, and whether it was not there before.
+
+        Raises ArtifactRejected when it is no whole still picture of that type, or too large; OSError when the disk
+        has no room.
+        """
+        with self._incoming_file() as file:
+            digest, size = await _receive(file, chunks, MAX_PICTURE_BYTES)
+            try:
+                picture = await asyncio.to_thread(_read_picture, file)
+            except BadPicture as error:
+                raise ArtifactRejected(str(error)) from None
+            if picture.media_type != media_type:
+                raise ArtifactRejected(
+                    f"the bytes are {picture.media_type}, not {media_type[:80]}; send them as that"
+                )
+            is_new = self.path(digest) is None
+            if is_new:
+                await asyncio.to_thread(_put_in_place, file, self._place(digest))
+        return StoredPicture(digest=digest, bytes=size, **msgspec.structs.asdict(picture)), is_new
+
+    def picture(self, digest: str) -> Picture | None:
+        """The picture that is stored with this digest; None when there is none, or it is something else."""
+        path = self.path(digest)
+        return None if path is None else _picture_at(path)
 
     def _place(self, digest: str) -> Path:
         return self._root / digest[:2] / digest
 
+    @contextmanager
+    def _incoming_file(self) -> Iterator[BinaryIO]:
+        """A new file beside those that are stored, gone after the block unless it was put in place."""
+        incoming = self._incoming / secrets.token_hex(16)
+        try:
+            with incoming.open("x+b") as file:
+                yield file
+        finally:
+            incoming.unlink(missing_ok=True)
 
-async def _receive(file: BinaryIO, digest: str, magic: bytes, chunks: AsyncIterator[bytes]) -> int:
-    found, size, start = hashlib.sha256(), 0, b""
+
+async def _receive(file: BinaryIO, chunks: AsyncIterator[bytes], most: int) -> tuple[str, int]:
+    """Write everything to the file; gives digest and size."""
+    found, size = hashlib.sha256(), 0
     async for chunk in chunks:
         size += len(chunk)
-        if size > MAX_BYTES:
-            raise ArtifactRejected(f"more than {MAX_BYTES} bytes are not stored; make a smaller file")
-        start = start if len(start) >= len(magic) else (start + chunk)[: len(magic)]
+        if size > most:
+            raise ArtifactRejected(f"more than {most} bytes are not stored; make a smaller file")
         found.update(chunk)
         file.write(chunk)
-    if not start.startswith(magic):
-        raise ArtifactRejected("the bytes do not begin like a file of that media type; send the file itself")
-    if found.hexdigest() != digest:
-        raise ArtifactRejected(f"the bytes have digest {found.hexdigest()}, not {digest}; send the file again")
     file.flush()
-    await asyncio.to_thread(os.fsync, file.fileno())
-    return size
+    return found.hexdigest(), size
 
 
-def _put_in_place(incoming: Path, place: Path) -> None:
-    """Give a synced file its name, durably: the rename counts only once the folder is synced too."""
+def _read_picture(file: BinaryIO) -> Picture:
+    if os.fstat(file.fileno()).st_size == 0:  # nothing can be mapped
+        return read_picture(b"")
+    with mmap(file.fileno(), 0, access=ACCESS_READ) as mapped:
+        return read_picture(mapped)
+
+
+@lru_cache(maxsize=1024)
+def _picture_at(path: Path) -> Picture | None:
+    """What the stored file is; it never changes, its name being its digest."""
+    try:
+        with path.open("rb") as file:
+            return _read_picture(file)
+    except BadPicture:
+        return None
+
+
+def _put_in_place(file: BinaryIO, place: Path) -> None:
+    """Sync a file and give it its name, durably: the rename counts only once the folder is synced too."""
+    os.fsync(file.fileno())
     is_new = not place.parent.exists()
     place.parent.mkdir(exist_ok=True, mode=0o700)
-    os.replace(incoming, place)
+    os.replace(file.name, place)
     _sync_folder(place.parent)
     if is_new:
         _sync_folder(place.parent.parent)

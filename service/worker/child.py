@@ -113,6 +113,7 @@ class Child:
             folder=self._spool,
             send=self._end.send,
             is_watched=lambda: self._is_watched,
+            inputs={field: Path(path) for field, path in frame.inputs.items()},
         )
         self._runs[(run.job, run.attempt)] = run
         self._computing.submit(self._compute, run)

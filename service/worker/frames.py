@@ -49,13 +49,14 @@ class Setup(Frame, frozen=True, kw_only=True):
 
 
 class Begin(Frame, frozen=True, kw_only=True):
-    """Compute this attempt, after those begun before it."""
+    """Compute this attempt, after those begun before it. `inputs` are the files it starts from, by param."""
 
     job: str
     attempt: int
     task: str
     model: str
     params: dict[str, Any]
+    inputs: dict[str, str] = {}
 
 
 class Halt(Frame, frozen=True, kw_only=True):

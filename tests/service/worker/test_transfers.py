@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from service.worker.frames import SpooledFile
-from service.worker.uploads import CHUNK_BYTES, UploadRefused, Uploads
+from service.worker.transfers import CHUNK_BYTES, TransferRefused, Transfers
 from tests.service.worker.peer import Peer
 
 BODY = b"picture" * 10
@@ -21,17 +21,17 @@ def deliver(peer: Peer, folder: Path, body: bytes = BODY, token: Callable[[], in
     )
 
     async def work() -> str:
-        uploads = Uploads(peer.url, "test-key")
+        transfers = Transfers(peer.url, "test-key")
         try:
-            return await uploads.deliver(folder / "a.png", file, "j/1", 2, token)
+            return await transfers.deliver(folder / "a.png", file, "j/1", 2, token)
         finally:
-            await uploads.close()
+            await transfers.close()
 
     return asyncio.run(work())
 
 
 def test_the_file_goes_under_its_digest_with_attempt_and_token(peer: Peer, tmp_path: Path) -> None:
-    assert deliver(peer, tmp_path) == "stored"
+    assert deliver(peer, tmp_path) == "done"
     (upload,) = peer.uploads
     assert (upload.digest, upload.body) == (hashlib.sha256(BODY).hexdigest(), BODY)
     assert upload.query == {"job": "j/1", "attempt": "2", "token": "4"}
@@ -40,19 +40,19 @@ def test_the_file_goes_under_its_digest_with_attempt_and_token(peer: Peer, tmp_p
 
 def test_a_large_file_goes_in_pieces_and_arrives_whole(peer: Peer, tmp_path: Path) -> None:
     body = bytes(range(256)) * (CHUNK_BYTES // 100)
-    assert deliver(peer, tmp_path, body) == "stored"
+    assert deliver(peer, tmp_path, body) == "done"
     assert peer.uploads[0].body == body
 
 
 def test_a_file_the_service_already_has_counts_as_stored(peer: Peer, tmp_path: Path) -> None:
     peer.upload_statuses = [200]
-    assert deliver(peer, tmp_path) == "stored"
+    assert deliver(peer, tmp_path) == "done"
 
 
 def test_passing_failures_are_tried_again_with_the_token_of_the_moment(peer: Peer, tmp_path: Path) -> None:
     peer.upload_statuses = [500, 429, 507]
     tokens = iter([1, 2, 3, 4])
-    assert deliver(peer, tmp_path, token=lambda: next(tokens)) == "stored"
+    assert deliver(peer, tmp_path, token=lambda: next(tokens)) == "done"
     assert [upload.query["token"] for upload in peer.uploads] == ["1", "2", "3", "4"]
 
 
@@ -64,5 +64,5 @@ def test_a_conflict_means_stale(peer: Peer, tmp_path: Path) -> None:
 
 def test_a_final_no_carries_the_services_words(peer: Peer, tmp_path: Path) -> None:
     peer.upload_statuses = [413]
-    with pytest.raises(UploadRefused, match="413 answer 413"):
+    with pytest.raises(TransferRefused, match="413 answer 413"):
         deliver(peer, tmp_path)
