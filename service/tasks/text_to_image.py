@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar
 from msgspec import Meta
 
 from service.tasks.denoising import Denoising
+from service.tasks.task import PictureFormat
 
 
 class TextToImage(Denoising, frozen=True, kw_only=True):
@@ -17,3 +18,4 @@ class TextToImage(Denoising, frozen=True, kw_only=True):
 
     width: Annotated[int, Meta(ge=64, le=4096, multiple_of=8, description="px")]
     height: Annotated[int, Meta(ge=64, le=4096, multiple_of=8, description="px")]
+    format: PictureFormat = "png"

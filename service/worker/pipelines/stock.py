@@ -21,8 +21,7 @@ def call(run: Run, loaded: Loaded, more: Mapping[str, Any], pipe: Any = None, st
     `pipe` is another class around the same components. `steps` are the steps it will really take, where that is
     not what was asked for. Raises Cancelled within a step of being told to halt; the pipeline stays usable.
     """
-    params = run.params
-    assert isinstance(params, Denoising), f"{type(params).__name__} is no task of a diffusion pipeline"
+    params = _params(run)
     run.enter("preparing")
     pipe, inputs = (loaded.pipe, loaded.inputs) if pipe is None else (pipe, inputs_of(pipe))
     steps = params.steps if steps is None else steps
@@ -48,9 +47,15 @@ def call(run: Run, loaded: Loaded, more: Mapping[str, Any], pipe: Any = None, st
     return made
 
 
-def facts(params: Denoising, loaded: Loaded) -> dict[str, Any]:
+def facts(run: Run, loaded: Loaded) -> dict[str, Any]:
     """What a rerun needs to know beside the params."""
-    return {"seed": params.seed, "scheduler": _scheduler_facts(loaded.pipe.scheduler), "dtype": loaded.dtype}
+    return {"seed": _params(run).seed, "scheduler": _scheduler_facts(loaded.pipe.scheduler), "dtype": loaded.dtype}
+
+
+def _params(run: Run) -> Denoising:
+    params = run.params
+    assert isinstance(params, Denoising), f"{type(params).__name__} is no task of a diffusion pipeline"
+    return params
 
 
 def sampler(loaded: Loaded) -> str:

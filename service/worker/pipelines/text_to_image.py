@@ -17,8 +17,6 @@ from service.worker.run import Made, Run
 
 __all__ = ["compute", "free_memory", "load"]
 
-MEDIA_TYPE = "image/png"
-
 
 def compute(run: Run, loaded: Loaded) -> Made:
     """Draw the picture. Raises Cancelled within a step of being told to halt; the pipeline stays usable."""
@@ -28,7 +26,7 @@ def compute(run: Run, loaded: Loaded) -> Made:
     size = {"width": params.width // enlarge, "height": params.height // enlarge}
     pixels = stock.call(run, loaded, size).images[0]  # (height, width, 3) float32, 0..1
     height, width = pixels.shape[:2]
-    facts = {**stock.facts(params, loaded), "native_width": width, "native_height": height}
+    facts = {**stock.facts(run, loaded), "native_width": width, "native_height": height}
     return Made(facts, partial(_export, run, params, pixels, stock.sampler(loaded)))
 
 
@@ -39,5 +37,6 @@ def _export(run: Run, params: TextToImage, pixels: NDArray[np.float32], sampler:
         enlarged = Image.fromarray(picture).resize((params.width, params.height), Image.Resampling.LANCZOS)
         picture = np.asarray(enlarged)
     texts = encoding.picture_texts(run.job, run.attempt, run.model.id, params, sampler)
-    data = encoding.png(picture, texts)
-    return (encoding.spool(run.folder, data, MEDIA_TYPE, params.width, params.height),)
+    data = encoding.picture(picture, params.format, texts)
+    size = {"width": params.width, "height": params.height}
+    return (encoding.spool(run.folder, data, f"image/{params.format}", **size),)
