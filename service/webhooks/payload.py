@@ -33,6 +33,10 @@ class ArtifactData(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int
     width: int | None
     height: int | None
+    frames: int | None
+    fps: float | None
+    seconds: float | None
+    sample_rate_hz: int | None
     url: str
 
 
@@ -108,11 +112,7 @@ def _job_data(view: JobView) -> JobData:
         finished_at=_maybe(view.finished_at_us),
         error=ErrorData(view.error.kind, view.error.message) if view.error else None,
         artifacts=[
-            ArtifactData(
-                digest=a.digest, media_type=a.media_type, bytes=a.bytes, width=a.width, height=a.height,
-                url=f"/v1/artifacts/{a.digest}",
-            )
-            for a in view.artifacts
+            ArtifactData(url=f"/v1/artifacts/{a.digest}", **msgspec.structs.asdict(a)) for a in view.artifacts
         ],
         position=view.position,
     )  # fmt: skip
