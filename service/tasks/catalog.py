@@ -12,11 +12,17 @@ from typing import Any, Literal
 import msgspec
 
 from service.field_errors import explain, shown
+from service.tasks.enhance import Enhance
 from service.tasks.pretend import Pretend
 from service.tasks.task import MAX_SEED, Params
+from service.tasks.text_to_audio import TextToAudio
 from service.tasks.text_to_image import TextToImage
+from service.tasks.text_to_video import TextToVideo
+from service.tasks.video_to_video import VideoToVideo
 
-TASKS: Mapping[str, type[Params]] = {kind.TASK: kind for kind in (TextToImage, Pretend)}
+BUILT_IN = (TextToImage, TextToVideo, VideoToVideo, TextToAudio, Enhance, Pretend)
+
+TASKS: Mapping[str, type[Params]] = {kind.TASK: kind for kind in BUILT_IN}
 """Every task by name; the first is the one a submission gets that names none."""
 
 DEFAULT_TASK = TextToImage.TASK

@@ -14,7 +14,10 @@ from pathlib import Path
 from service.tasks.catalog import MODELS, Model
 from service.worker.demo_model import WEIGHTS
 
-LIBRARIES = ("torch", "diffusers", "transformers", "safetensors", "accelerate", "PIL", "numpy")
+LIBRARIES = (
+    *("torch", "diffusers", "transformers", "safetensors", "accelerate"),
+    *("PIL", "numpy", "av", "soundfile", "ftfy"),
+)
 INSTALL = "install it with: pip install 'safelight[worker]'"
 REPORTED_VERSIONS = ("safelight", "torch", "diffusers", "transformers")
 
