@@ -23,9 +23,9 @@ import msgspec
 from benchmarks import load
 from benchmarks.measure import Row, against, in_turn
 from benchmarks.processes import ONE_THREAD, Server, get, has_worker, service, until
-from service.tasks.catalog import MODELS
+from service.tasks.catalog import EMBEDDED
 
-MODEL = MODELS["demo"]
+MODEL = EMBEDDED["demo"]
 PROMPT = "a large red circle on a blue background"
 START_S = 120.0
 

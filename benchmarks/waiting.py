@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 import msgspec
 
@@ -19,6 +20,7 @@ from projections.live import LiveState, LiveWorker
 from service.scheduling.eta import Running, Worker, forward
 from service.scheduling.line import PickLine
 from service.scheduling.pick import pick
+from service.tasks.catalog import EMBEDDED
 
 JOBS = 10_000
 TAGS = 10
@@ -38,8 +40,8 @@ def _scheduler(quick: bool) -> list[Row]:
     for policy in ("fifo", "fair"):
         for crowd, submitters in CROWDS.items():
             state = waiting(JOBS, submitters, policy)
-            worker = state.workers["w0"]
-            taken = [_ms(lambda state=state, worker=worker: pick(state, worker, 1, ())) for _ in range(rounds)]  # type: ignore[misc]
+            handing = partial(pick, state, state.workers["w0"], 1, (), EMBEDDED)
+            taken = [_ms(handing) for _ in range(rounds)]
             name = f"handing out one of {JOBS:,} waiting jobs, {policy}, {crowd}"
             found.append(Row(name=name, unit="ms", ours=figure(taken), bar=Bar(1.0)))
     state = waiting(100, 20, "fair")
@@ -123,7 +125,7 @@ def waiting(jobs: int, submitters: int, policy: str) -> LiveState:
 
 def _forecast(state: LiveState) -> None:
     workers = [_worker(worker) for worker in state.workers.values()]
-    forward(workers, PickLine(state), state.costs, state.accuracy, 0)
+    forward(workers, PickLine(state, EMBEDDED), state.costs, state.accuracy, 0)
 
 
 def _worker(worker: LiveWorker) -> Worker:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import msgspec
 
+from service.tasks.catalog import EMBEDDED, Catalog
+
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """The settings of one service."""
@@ -21,6 +23,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """Host names a request may be addressed to, besides loopback and `host`."""
     webhook_allow: tuple[str, ...] = ()
     """Host names, addresses and networks that webhooks may lead to although they are not public, by http too."""
+    catalog: Catalog = EMBEDDED
+    """The models that there are."""
     devices: tuple[str, ...] = ("auto",)
     """Devices to start a worker on, one each; `auto` is every GPU of this machine, else the CPU. () for none."""
     worker_options: tuple[str, ...] = ()

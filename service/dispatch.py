@@ -185,15 +185,15 @@ class Dispatcher:
 
     def _match(self) -> None:
         """Offer waiting jobs against credit until one of the two is used up."""
-        state = self._handler.state
+        state, catalog = self._handler.state, self._handler.catalog
         free: list[LiveWorker] = []
         for session in self._sessions.values():
             worker = state.workers.get(session.worker)
             if worker is not None and worker.boot == session.boot and session.credit > 0:
                 free.append(worker)
-        for worker in in_turn(state, free, self._offered):
+        for worker in in_turn(state, free, self._offered, catalog):
             session = self._sessions[worker.name]
-            for picked in pick(state, worker, session.credit, self._offered):
+            for picked in pick(state, worker, session.credit, self._offered, catalog):
                 self._offer(session, picked)
 
     def _offer(self, session: Session, picked: Pick) -> None:

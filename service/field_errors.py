@@ -25,7 +25,7 @@ def explain(error: msgspec.ValidationError, given: Any, known: Sequence[str]) ->
     text, _, path = str(error).partition(" - at `$")
     field = path.removesuffix("`").removeprefix(".")
     if (unknown := _UNKNOWN.match(text)) is not None:
-        return _below(field, shown(unknown[1])[1:-1]), f"there is no such field; {_nearest(unknown[1], known)}"
+        return _below(field, shown(unknown[1])[1:-1]), f"there is no such field; {nearest(unknown[1], known)}"
     if (missing := _MISSING.match(text)) is not None:
         return _below(field, missing[1]), "is required and was not given"
     if "[...]" in field:
@@ -40,13 +40,14 @@ def shown(value: object) -> str:
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[: SHOWN_CHARACTERS - 1]}…"
 
 
-def _below(field: str, name: str) -> str:
-    return f"{field}.{name}" if field else name
-
-
-def _nearest(name: str, known: Sequence[str]) -> str:
+def nearest(name: str, known: Sequence[str]) -> str:
+    """What to use instead of an unknown name."""
     near = difflib.get_close_matches(name, known, 1)
     return f"did you mean {near[0]}?" if near else f"use {', '.join(known)}"
+
+
+def _below(field: str, name: str) -> str:
+    return f"{field}.{name}" if field else name
 
 
 def _named(field: str, given: Any) -> str:

@@ -27,6 +27,7 @@ from projections.store import Snapshot, ViewStore, read_snapshot
 from service.commands import Command
 from service.decisions.decide import decide
 from service.group_commit import Answer, GroupCommit
+from service.tasks.catalog import Catalog
 
 SNAPSHOT_EVERY = 10_000
 """Events between two snapshots of live state: a start folds at most that many (about 0.1 s)."""
@@ -50,12 +51,14 @@ logger = logging.getLogger("safelight.handle")
 class Handler:
     """The open log, its live state and its views."""
 
-    def __init__(self, data: Path, *, clock: Callable[[], int]) -> None:
-        """Open or create log and views in the folder `data`; `clock` gives UTC microseconds.
+    def __init__(self, data: Path, *, clock: Callable[[], int], catalog: Catalog) -> None:
+        """Open or create log and views in the folder `data`; `clock` gives UTC microseconds, `catalog` what can be
+        generated.
 
         Raises LogBusy when another service has the folder.
         """
         data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.catalog = catalog
         self._views_path = data / "views.db"
         self._to_fold: queue.SimpleQueue[tuple[list[Record], Snapshot | None] | None] = queue.SimpleQueue()
         self._unfolded: list[Record] = []
@@ -86,7 +89,7 @@ class Handler:
         has no room.
         """
         request = Request(actor=actor, cause=cause)
-        return self._commits.ask(Asked(lambda tx: decide(tx, command), request, command.many))
+        return self._commits.ask(Asked(lambda tx: decide(tx, command, self.catalog), request, command.many))
 
     async def shown(self) -> None:
         """Return once every view shows what is durable now. Raises ViewsBehind while they cannot be written."""

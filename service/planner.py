@@ -105,7 +105,7 @@ class Planner:
         state = self._handler.state
         at_us = self._clock()
         workers = [worker for worker in map(self._worker, state.workers) if worker is not None]
-        line = PickLine(state)
+        line = PickLine(state, self._handler.catalog)
         depth = max(1, min(DEPTH, LANES // max(1, line.lanes)))
         self._forecast = forward(workers, line, state.costs, state.accuracy, at_us, depth)
         self._made_at, self._made_at_us, self._has_changed = self._monotonic(), at_us, False
@@ -137,7 +137,11 @@ class Planner:
             worker_class=live.device,
             models=live.models,
             slots=live.slots,
-            running=tuple(self._running(state, job) for job in state.attempts_of(name) if can_run(live, job)),
+            running=tuple(
+                self._running(state, job)
+                for job in state.attempts_of(name)
+                if can_run(live, job, self._handler.catalog)
+            ),
             warm=(live.warm,) if live.warm else (),
         )
 

@@ -51,12 +51,14 @@ class UnknownTask(Refusal):
 
 
 class UnknownModel(Refusal):
-    """The catalogue has no such model for the task."""
+    """The catalogue has no such model for the task, or none at all (`model` is then None)."""
 
     kind = "unknown-model"
 
-    def __init__(self, model: str, task: str, known: Sequence[str]) -> None:
-        super().__init__(f"model {model!r} is not in the catalogue for {task}; use one of {', '.join(known)}")
+    def __init__(self, model: str | None, task: str, known: Sequence[str]) -> None:
+        said = f"model {model!r} is not in the catalogue" if model is not None else "no model is in the catalogue"
+        advice = f"use one of {', '.join(known)}" if known else "add one to the service's models file"
+        super().__init__(f"{said} for {task}; {advice}")
         self.field = "model"
         self.model = model
         self.task = task

@@ -14,6 +14,7 @@ from projections.live import LiveState
 from service import commands as ask
 from service.decisions.decide import decide
 from service.protocol import LEASE_S
+from service.tasks.catalog import EMBEDDED, Catalog
 
 CPU = Device(kind="cpu", name="test")
 PRETEND = {"pretend": ("pretend",)}
@@ -24,7 +25,8 @@ class History:
 
     log_id = "history"
 
-    def __init__(self) -> None:
+    def __init__(self, catalog: Catalog = EMBEDDED) -> None:
+        self.catalog = catalog
         self.records: list[Record] = []
         self._streams: dict[str, list[Record]] = {}
         self.state = LiveState()
@@ -35,7 +37,7 @@ class History:
     def ask(self, command: ask.Command) -> list[Record]:
         """Decide and append, one second after the command before."""
         self.at_us += 1_000_000
-        return self.append(decide(self, command))
+        return self.append(decide(self, command, self.catalog))
 
     def append(self, drafts: Sequence[Draft]) -> list[Record]:
         """Record events as they are."""

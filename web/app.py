@@ -73,7 +73,7 @@ async def open_app(config: Config) -> AsyncIterator[Gate]:
 
     Raises NeedsKey, or LogBusy when another service has the data folder.
     """
-    handler = Handler(config.data, clock=_now_us)
+    handler = Handler(config.data, clock=_now_us, catalog=config.catalog)
     try:
         await _first_start(handler, config)
         await _after_crash(handler, config)

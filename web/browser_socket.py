@@ -108,7 +108,7 @@ async def _greet(websocket: WebSocket, wanted: Filter, after: int | None, most: 
     rest = {"queues": queues(handler.views), "workers": workers(handler, dispatcher)}
     pages = [views[start : start + SNAPSHOT_PAGE] for start in range(0, len(views), SNAPSHOT_PAGE)] or [[]]
     for number, page in enumerate(pages):
-        ranks = Ranks(handler.state)
+        ranks = Ranks(handler.state, handler.catalog)
         jobs = [job_resource(view, handler.state, ranks, dispatcher.progress, planner.eta) for view in page]
         head = {"op": "snapshot", "as_of": as_of, "jobs": jobs, "last": number == len(pages) - 1}
         await _send(websocket, {**head, **(rest if number == 0 else {"queues": [], "workers": []})})

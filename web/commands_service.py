@@ -41,8 +41,8 @@ def models(client: Client, as_json: bool) -> None:
     if as_json:
         print_json(listed)
         return
-    rows = [[m.id, m.task, "yes" if m.is_available else "no", m.title] for m in listed.models]
-    print_table(["model", "task", "a worker has it", "what it is"], rows, "no models")
+    rows = [[m.id, ", ".join(m.tasks), "yes" if m.is_available else "no", m.title] for m in listed.models]
+    print_table(["model", "tasks", "a worker has it", "what it is"], rows, "no models")
 
 
 @client_command()

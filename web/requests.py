@@ -172,5 +172,5 @@ def shown_jobs(request: Request, views: Sequence[JobView]) -> list[JobResource]:
     dispatcher: Dispatcher = request.app.state.dispatcher
     planner: Planner = request.app.state.planner
     state = handler_of(request).state
-    ranks = Ranks(state)
+    ranks = Ranks(state, handler_of(request).catalog)
     return [job_resource(view, state, ranks, dispatcher.progress, planner.eta) for view in views]

@@ -199,13 +199,14 @@ class WorkerList(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ModelResource(msgspec.Struct, frozen=True, kw_only=True):
-    """A model of the catalogue; `is_available` tells whether a connected worker can run it now.
+    """A model of the catalogue; a job that names only the model gets the first of its `tasks`.
 
-    `memory_bytes` is what it needs of a device, 0 where that is not known.
+    `is_available` tells whether a connected worker can run it now for one of them. `memory_bytes` is what it needs
+    of a device, 0 where that is not known.
     """
 
     id: str
-    task: str
+    tasks: tuple[str, ...]
     title: str
     defaults: dict[str, Any]
     sizes: tuple[tuple[int, int], ...]
@@ -363,7 +364,7 @@ def model_resource(model: Model, *, is_available: bool) -> ModelResource:
     """The catalogue entry as the API shows it."""
     return ModelResource(
         id=model.id,
-        task=model.task,
+        tasks=model.tasks,
         title=model.title,
         defaults=model.defaults,
         sizes=model.sizes,

@@ -18,6 +18,8 @@ from starlette.types import ASGIApp
 
 from service.config import Config
 from service.local_worker import LocalWorkers
+from service.tasks.catalog import EMBEDDED
+from service.tasks.models_file import BadModelsFile, read_models
 from service.webhooks.address import parse_allowed
 from web.transport import PushProtocol
 
@@ -64,7 +66,12 @@ def _checked_allow(context: click.Context, parameter: click.Parameter, words: tu
     help="A device to start a worker on: cpu, cuda:N, mps, or auto for every GPU, else the CPU. Repeatable.",
 )
 @click.option(
-    "--worker-model", "models", multiple=True,
+    "--models", metavar="FILE", type=click.Path(path_type=Path), envvar="SAFELIGHT_MODELS",
+    help="TOML file of models beside the embedded ones, for the service and those workers (default: models.toml in "
+    "--data, if it is there).",
+)  # fmt: skip
+@click.option(
+    "--worker-model", "worker_models", multiple=True,
     help="A model id those workers offer (default: all whose weights are here). Repeatable.",
 )  # fmt: skip
 @click.option(
@@ -84,24 +91,40 @@ def serve(
     webhook_allow: tuple[str, ...],
     worker: bool,
     devices: tuple[str, ...],
-    models: tuple[str, ...],
+    models: Path | None,
+    worker_models: tuple[str, ...],
     pause_after_crash: bool,
     lease_s: float,
 ) -> None:
     """Run the service: log, views, API, push, page, and a worker for each device of this machine."""
+    file = _models_file(data, models)
+    try:
+        added = read_models(file) if file is not None else []
+    except BadModelsFile as error:
+        raise click.BadParameter(str(error), param_hint="--models") from None
     config = Config(
         data=data,
+        catalog=EMBEDDED.extended(added),
         host=host,
         port=port,
         allow_hosts=allow_hosts,
         webhook_allow=webhook_allow,
         devices=devices if worker else (),
-        worker_options=tuple(word for model in models for word in ("--model", model)),
+        worker_options=(
+            *(("--models", str(file)) if file is not None else ()),
+            *(word for model in worker_models for word in ("--model", model)),
+        ),
         pause_after_crash=pause_after_crash,
         lease_s=lease_s,
         beat_s=min(5.0, lease_s / 6),
     )
     sys.exit(_run(config))
+
+
+def _models_file(data: Path, given: Path | None) -> Path | None:
+    """The file of models that counts, if there is one."""
+    usual = data / "models.toml"
+    return given or (usual if usual.is_file() else None)
 
 
 def _run(config: Config) -> int:

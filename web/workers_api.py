@@ -13,7 +13,7 @@ from projections.workers import all_workers
 from service import commands as ask
 from service.dispatch import Dispatcher
 from service.handle import Handler
-from service.tasks.catalog import MODELS, TASKS
+from service.tasks.catalog import TASKS, Catalog
 from web.requests import caller_of, cause_of, handler_of, json_response, views_of
 from web.resources import ModelList, WorkerList, WorkerResource, model_resource, worker_resource
 
@@ -50,20 +50,24 @@ async def models(request: Request) -> Response:
         for task, ids in worker.models.items()
         for model in ids
     }
-    listed = [model_resource(m, is_available=(m.task, m.id) in runnable) for m in MODELS.values()]
+    listed = [
+        model_resource(model, is_available=any((task, model.id) in runnable for task in model.tasks))
+        for model in handler_of(request).catalog.values()
+    ]
     return json_response(ModelList(models=listed))
 
 
 async def tasks(request: Request) -> Response:
     """Every task with the JSON Schema of its params."""
-    return json_response({"tasks": [{"name": name, "schema": task_schema(name)} for name in TASKS]})
+    catalog = handler_of(request).catalog
+    return json_response({"tasks": [{"name": name, "schema": task_schema(name, catalog)} for name in TASKS]})
 
 
-def task_schema(task: str) -> dict[str, Any]:
-    """The JSON Schema of a task's params; what the model's defaults fill in is not required."""
+def task_schema(task: str, catalog: Catalog) -> dict[str, Any]:
+    """The JSON Schema of a task's params; what a model's defaults fill in is not required."""
     schema = msgspec.json.schema(TASKS[task])
     definition: dict[str, Any] = schema["$defs"][TASKS[task].__name__]
-    filled = {"seed"} | {name for m in MODELS.values() if m.task == task for name in m.defaults}
+    filled = {"seed"} | {name for model in catalog.of_task(task) for name in model.defaults}
     definition["required"] = [name for name in definition.get("required", []) if name not in filled]
     return definition
 

@@ -14,6 +14,7 @@ from service.decisions import control, keys, lease, queues, report, sweep, webho
 from service.decisions.edit import edit
 from service.decisions.submit import submit, submit_batch
 from service.refusals import StaleAttempt
+from service.tasks.catalog import Catalog
 
 Report = ask.ReportPhase | ask.CompleteJob | ask.FailAttempt | ask.ConfirmStop
 
@@ -39,9 +40,11 @@ _OVER_STATE: dict[type[ask.Command], Callable[[LiveState, Any], list[Draft]]] = 
     ask.RedeliverWebhook: webhooks.redeliver_webhook,
     ask.SettleDelivery: webhooks.settle_delivery,
 }
-_IN_TIME: dict[type[ask.Command], Callable[[LiveState, Any, int], list[Draft]]] = {
+_WITH_CATALOG: dict[type[ask.Command], Callable[[LiveState, Any, int, Catalog], list[Draft]]] = {
     ask.SubmitJob: submit,
     ask.SubmitBatch: submit_batch,
+}
+_IN_TIME: dict[type[ask.Command], Callable[[LiveState, Any, int], list[Draft]]] = {
     ask.ExpireLease: lease.expire_lease,
     ask.TimeOutAttempt: lease.time_out,
     ask.Sweep: sweep.sweep,
@@ -60,9 +63,11 @@ _REPORTS: dict[type[ask.Command], Callable[[LiveState, Any, int], list[Draft]]] 
 }
 
 
-def decide(tx: Transaction[LiveState], command: ask.Command) -> list[Draft]:
-    """The events that `command` causes, or the refusal it meets."""
+def decide(tx: Transaction[LiveState], command: ask.Command, catalog: Catalog) -> list[Draft]:
+    """The events that `command` causes, or the refusal it meets. `catalog` is what can be generated."""
     kind = type(command)
+    if kind in _WITH_CATALOG:
+        return _WITH_CATALOG[kind](tx.state, command, tx.at_us, catalog)
     if kind in _IN_TIME:
         return _IN_TIME[kind](tx.state, command, tx.at_us)
     if kind in _OVER_STATE:
@@ -72,7 +77,7 @@ def decide(tx: Transaction[LiveState], command: ask.Command) -> list[Draft]:
     if isinstance(command, ask.RetryJob):
         return control.retry(tx.state, job_of(tx, command.job), command)
     if isinstance(command, ask.EditJob):
-        return edit(tx.state, tx.stream(f"job/{command.job}"), command)
+        return edit(tx.state, tx.stream(f"job/{command.job}"), command, catalog)
     return _decide_report(tx, command)  # type: ignore[arg-type]
 
 

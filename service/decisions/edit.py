@@ -13,14 +13,15 @@ from projections.live import LiveState
 from projections.live_job import Status, fold_stream
 from service.commands import EditJob
 from service.decisions.control import is_pruned, retried
-from service.decisions.submit import check_description, check_room, completed, model_of
+from service.decisions.submit import check_description, check_room, chosen, completed
 from service.refusals import IllegalTransition, UnknownJob
+from service.tasks.catalog import Catalog
 from service.tasks.task import split_private
 
 EDITABLE: tuple[Status, ...] = ("scheduled", "held", "queued", "failed", "cancelled", "expired")
 
 
-def edit(state: LiveState, records: Sequence[Record], command: EditJob) -> list[Draft]:
+def edit(state: LiveState, records: Sequence[Record], command: EditJob, catalog: Catalog) -> list[Draft]:
     """The changed job; nothing when that changes nothing about a job that waits. `records` are the job's own.
 
     Refuses a job that runs or has completed, and values that a submission would be refused for.
@@ -33,13 +34,13 @@ def edit(state: LiveState, records: Sequence[Record], command: EditJob) -> list[
     described = [r for r in records if isinstance(r.event, JobSubmitted | JobEdited)][-1]
     was = described.event
     assert isinstance(was, JobSubmitted | JobEdited)
-    model = model_of(job.task, command.model or job.model)
+    task, model = chosen(catalog, job.task, command.model or job.model)
     has_ended = job.ended > 0
     queue = command.queue or job.queue
     if has_ended or queue != job.queue:
         check_room(state, queue, job.submitter, 1)
     private = msgspec.json.decode(described.private) if described.private else {}
-    params = completed(model, {**was.params, **private, **(command.params or {})}, command.seed)
+    params = completed(task, model, {**was.params, **private, **(command.params or {})}, command.seed)
     public, private = split_private(params)
     event = JobEdited(
         queue=queue,

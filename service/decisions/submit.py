@@ -23,7 +23,7 @@ from service.refusals import (
     UnknownModel,
     UnknownTask,
 )
-from service.tasks.catalog import DEFAULT_TASK, MODELS, TASKS, InvalidParams, Model, complete, default_model
+from service.tasks.catalog import DEFAULT_TASK, TASKS, Catalog, InvalidParams, Model, complete
 from service.tasks.task import Params, split_private
 
 MAX_TAGS = 32
@@ -36,7 +36,7 @@ WAIT_S = 30
 """What a caller is told to wait when nothing is known about when a place becomes free."""
 
 
-def submit(state: LiveState, command: SubmitJob, at_us: int) -> list[Draft]:
+def submit(state: LiveState, command: SubmitJob, at_us: int, catalog: Catalog) -> list[Draft]:
     """The submission, with complete params; nothing when the same request was submitted before.
 
     Refuses an unknown queue, task or model, fields and params out of bounds, an idempotency key reused for another
@@ -46,10 +46,11 @@ def submit(state: LiveState, command: SubmitJob, at_us: int) -> list[Draft]:
         return []
     check_room(state, command.queue, command.submitter, 1)
     has_callback = command.callback is not None
-    return [_submission(command, None, at_us, has_callback), *_callback(command.job, command.callback)]
+    submission = _submission(command, None, at_us, catalog, has_callback)
+    return [submission, *_callback(command.job, command.callback)]
 
 
-def submit_batch(state: LiveState, command: SubmitBatch, at_us: int) -> list[Draft]:
+def submit_batch(state: LiveState, command: SubmitBatch, at_us: int, catalog: Catalog) -> list[Draft]:
     """Every submission of the batch, or the refusal of the first that cannot be; see `submit`."""
     first = command.jobs[0]
     if earlier_job(state, first) is not None:
@@ -63,7 +64,7 @@ def submit_batch(state: LiveState, command: SubmitBatch, at_us: int) -> list[Dra
     )
     drafts = [Draft(stream=f"batch/{command.batch}", event=batch, begins=True)]
     has_callback = command.callback is not None
-    drafts += [_submission(job, command.batch, at_us, has_callback) for job in command.jobs]
+    drafts += [_submission(job, command.batch, at_us, catalog, has_callback) for job in command.jobs]
     return drafts + _callback(command.batch, command.callback)
 
 
@@ -96,15 +97,15 @@ def _next_place_s(state: LiveState, queue: LiveQueue) -> int:
     return max(1, math.ceil(sum(known) / len(known) ** 2)) if known else WAIT_S
 
 
-def _submission(command: SubmitJob, batch: str | None, at_us: int, has_callback: bool) -> Draft:
+def _submission(command: SubmitJob, batch: str | None, at_us: int, catalog: Catalog, has_callback: bool) -> Draft:
     check_description(command.priority, command.tags, command.metadata)
     _check_times(command, at_us)
-    model = model_of(command.task, command.model)
-    params = completed(model, command.params, command.seed)
+    task, model = chosen(catalog, command.task, command.model)
+    params = completed(task, model, command.params, command.seed)
     public, private = split_private(params)
     event = JobSubmitted(
         queue=command.queue,
-        task=model.task,
+        task=task,
         model=model.id,
         params=public,
         priority=command.priority,
@@ -126,10 +127,10 @@ def _submission(command: SubmitJob, batch: str | None, at_us: int, has_callback:
     return Draft(stream=f"job/{command.job}", event=event, private=body, begins=True)
 
 
-def completed(model: Model, params: Mapping[str, object], seed: int) -> Params:
-    """Complete params on `model`. Refuses what is out of bounds, naming the field."""
+def completed(task: str, model: Model, params: Mapping[str, object], seed: int) -> Params:
+    """Complete params of `task` on `model`. Refuses what is out of bounds, naming the field."""
     try:
-        return complete(model, params, seed)
+        return complete(task, model, params, seed)
     except InvalidParams as error:
         raise InvalidField(f"params.{error.field}".rstrip("."), error.message) from None
 
@@ -146,17 +147,16 @@ def earlier_job(state: LiveState, command: SubmitJob) -> str | None:
     return repeat.job
 
 
-def model_of(task: str | None, name: str | None) -> Model:
-    """The catalogue entry a job runs on; the task follows from the model when only that is named."""
-    named = MODELS.get(name) if name is not None else None
-    task = task or (named.task if named else DEFAULT_TASK)
+def chosen(catalog: Catalog, task: str | None, name: str | None) -> tuple[str, Model]:
+    """The task of a job and the model it runs on; the task follows from the model when only that is named."""
+    named = catalog.get(name) if name is not None else None
+    task = task or (named.tasks[0] if named else DEFAULT_TASK)
     if task not in TASKS:
         raise UnknownTask(task, list(TASKS))
-    if name is None:
-        return default_model(task)
-    if named is None or named.task != task:
-        raise UnknownModel(name, task, [model.id for model in MODELS.values() if model.task == task])
-    return named
+    model = catalog.default(task) if name is None else named
+    if model is None or task not in model.tasks:
+        raise UnknownModel(name, task, [model.id for model in catalog.of_task(task)])
+    return task, model
 
 
 def check_description(priority: int, tags: tuple[str, ...], metadata: Mapping[str, str]) -> None:

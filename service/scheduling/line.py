@@ -11,6 +11,7 @@ from projections.live_job import LiveJob
 from projections.queue_order import QueueOrder
 from service.scheduling import eta
 from service.scheduling.pick import in_turn, pick
+from service.tasks.catalog import Catalog
 
 
 class PickLine:
@@ -20,7 +21,8 @@ class PickLine:
     10,000 waiting jobs are copied in 0.07 ms, of 1,000 submitters in 0.6 ms.
     """
 
-    def __init__(self, state: LiveState) -> None:
+    def __init__(self, state: LiveState, catalog: Catalog) -> None:
+        self._catalog = catalog
         self._state = msgspec.structs.replace(
             state,
             jobs=dict(state.jobs),
@@ -36,13 +38,13 @@ class PickLine:
         """The names of free workers, in the order in which they choose."""
         state = self._state
         told = [self._told(worker, worker.warm) for worker in workers]
-        return [live.name for live in in_turn(state, told, ())]
+        return [live.name for live in in_turn(state, told, (), self._catalog)]
 
     def take(self, worker: eta.Worker, warm: Sequence[str], at_s: float) -> eta.Job | None:
         """The job that `worker` gets next, gone from the copy."""
         state = self._state
         told = self._told(worker, warm)
-        picked = pick(state, told, 1, ())
+        picked = pick(state, told, 1, (), self._catalog)
         if not picked:
             return None
         job = state.jobs[picked[0].job]

@@ -11,6 +11,7 @@ from projections.live import LiveQueue, LiveState, LiveWorker
 from projections.live_job import LiveJob
 from projections.queue_order import Place
 from service.scheduling.eligible import can_run
+from service.tasks.catalog import Catalog
 
 LOOK_AHEAD = 16
 """How far behind the first a job may stand that is taken before it because its model is loaded."""
@@ -37,7 +38,9 @@ class Pick(msgspec.Struct, frozen=True):
     passed: str | None = None
 
 
-def pick(state: LiveState, worker: LiveWorker, slots: int, offered: Collection[str]) -> list[Pick]:
+def pick(
+    state: LiveState, worker: LiveWorker, slots: int, offered: Collection[str], catalog: Catalog
+) -> list[Pick]:
     """Up to `slots` jobs for `worker`, best first, over all queues that are not paused.
 
     Background jobs come last; then the higher priority; then, by the queue's policy, who came first or whose
@@ -47,14 +50,16 @@ def pick(state: LiveState, worker: LiveWorker, slots: int, offered: Collection[s
     """
     if worker.name in state.quarantined:
         return []
-    turn = _Turn(state, worker, offered)
+    turn = _Turn(state, worker, offered, catalog)
     chosen: list[Pick] = []
     while len(chosen) < slots and (found := turn.next()) is not None:
         chosen.append(found)
     return chosen
 
 
-def in_turn(state: LiveState, workers: Sequence[LiveWorker], offered: Collection[str]) -> list[LiveWorker]:
+def in_turn(
+    state: LiveState, workers: Sequence[LiveWorker], offered: Collection[str], catalog: Catalog
+) -> list[LiveWorker]:
     """The workers that are free at once, in the order in which they choose: first who needs to load nothing for it.
 
     So a job does not wait for a load on one worker while another with its model loaded stands idle.
@@ -63,7 +68,7 @@ def in_turn(state: LiveState, workers: Sequence[LiveWorker], offered: Collection
         return list(workers)
 
     def loads(worker: LiveWorker) -> bool:
-        picked = pick(state, worker, 1, offered)
+        picked = pick(state, worker, 1, offered, catalog)
         return not picked or state.jobs[picked[0].job].model != worker.warm
 
     return sorted(workers, key=loads)
@@ -72,8 +77,9 @@ def in_turn(state: LiveState, workers: Sequence[LiveWorker], offered: Collection
 class _Turn:
     """One worker's turn: what has been taken, and what that does to clocks and caps, before the log says so."""
 
-    def __init__(self, state: LiveState, worker: LiveWorker, offered: Collection[str]) -> None:
+    def __init__(self, state: LiveState, worker: LiveWorker, offered: Collection[str], catalog: Catalog) -> None:
         self._state = state
+        self._catalog = catalog
         self._worker = worker
         self._taken: set[str] = set()
         self._charged: dict[tuple[str, str], float] = {}  # (queue, submitter) -> seconds over weight
@@ -174,7 +180,7 @@ class _Turn:
     def _runnable(self, model: str, job: LiveJob) -> bool:
         """Whether this worker can run the model, of which `job` is one."""
         if model not in self._can_run:
-            self._can_run[model] = can_run(self._worker, job)
+            self._can_run[model] = can_run(self._worker, job, self._catalog)
         return self._can_run[model]
 
     def _is_capped(self, submitter: str) -> bool:

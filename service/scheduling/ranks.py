@@ -8,13 +8,15 @@ from projections.live import LiveQueue, LiveState
 from projections.live_job import WAITING, LiveJob
 from projections.queue_order import Place
 from service.scheduling.eligible import why_nobody
+from service.tasks.catalog import Catalog
 
 
 class Ranks:
     """Ranks as of one moment. Make one for each answer: it is no longer true once `state` has moved on."""
 
-    def __init__(self, state: LiveState) -> None:
+    def __init__(self, state: LiveState, catalog: Catalog) -> None:
         self._state = state
+        self._catalog = catalog
         self._why: dict[tuple[str, str], str | None] = {}  # by (task, model)
         self._blocked: dict[str, list[Place]] = {}  # queue -> places of jobs that nobody can run, in order
 
@@ -24,7 +26,7 @@ class Ranks:
             return None
         key = (job.task, job.model)
         if key not in self._why:
-            self._why[key] = why_nobody(self._state, job)
+            self._why[key] = why_nobody(self._state, job, self._catalog)
         return self._why[key]
 
     def rank(self, job: LiveJob) -> int | None:

@@ -1,12 +1,13 @@
 """Which tasks and models exist, and how a client's params become complete ones.
 
-A model entry holds what differs between models of one task: where its weights lie, and the params used
-when the client leaves them out. A job names a model by its id, never by a path.
+A model entry holds what differs between models: where its weights lie, what it can do, and the params used when
+the client leaves them out. A job names a model by its id, never by a path. Whoever needs the catalogue is given it;
+what people add to the embedded entries is read by models_file.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -29,29 +30,58 @@ DEFAULT_TASK = TextToImage.TASK
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True):
-    """One entry of the catalogue.
+    """One entry of the catalogue. `tasks` are what it can do; a job that names only the model gets the first.
 
     `source` is `package:demo_model` for the embedded weights and None where none are needed. `native_px` is
     the side the network draws at and `enlarge` the whole factor by which the delivered picture is larger.
     """
 
     id: str
-    task: str
+    tasks: tuple[str, ...]
     title: str
     source: str | None
-    defaults: dict[str, Any]
+    defaults: dict[str, Any] = msgspec.field(default_factory=dict)
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     sizes: tuple[tuple[int, int], ...] = ()  # (width, height) px that the model can deliver; () for any
     enlarge: int = 1
     memory_bytes: int = 0  # of the device, for weights and work; 0 where it is not known
 
 
-MODELS: Mapping[str, Model] = {
-    model.id: model
-    for model in (
+class Catalog(Mapping[str, Model]):
+    """The models by id; never changed once made. The first model of a task is that task's default."""
+
+    def __init__(self, models: Iterable[Model]) -> None:
+        """Of two models with the same id the last counts, at the place of the first."""
+        self._models = {model.id: model for model in models}
+
+    def __getitem__(self, name: str) -> Model:
+        return self._models[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._models)
+
+    def __len__(self) -> int:
+        return len(self._models)
+
+    def of_task(self, task: str) -> tuple[Model, ...]:
+        """The models that can do `task`."""
+        return tuple(model for model in self._models.values() if task in model.tasks)
+
+    def default(self, task: str) -> Model | None:
+        """The model a job of `task` gets when it names none; None where no model can do it."""
+        return next(iter(self.of_task(task)), None)
+
+    def extended(self, models: Iterable[Model]) -> Catalog:
+        """This catalogue with `models` before its own: they become the defaults, and replace by id."""
+        added = {model.id: model for model in models}
+        return Catalog([*added.values(), *(model for name, model in self.items() if name not in added)])
+
+
+EMBEDDED = Catalog(
+    [
         Model(
             id="demo",
-            task=TextToImage.TASK,
+            tasks=(TextToImage.TASK,),
             title="Embedded demo model: simple shapes in ten colours",
             source="package:demo_model",
             defaults={"steps": 20, "guidance": 2.0, "width": 512, "height": 512},
@@ -60,14 +90,13 @@ MODELS: Mapping[str, Model] = {
         ),
         Model(
             id="pretend",
-            task=Pretend.TASK,
+            tasks=(Pretend.TASK,),
             title="No model: reports steps, makes nothing",
             source=None,
-            defaults={},
         ),
-    )
-}
-"""The catalogue. The first model of a task is that task's default."""
+    ]
+)
+"""What every service and every worker has, without a file and without a download."""
 
 
 class InvalidParams(ValueError):
@@ -79,18 +108,15 @@ class InvalidParams(ValueError):
         self.message = message
 
 
-def default_model(task: str) -> Model:
-    """The model a job of `task` gets when it names none. Raises KeyError for an unknown task."""
-    return next(model for model in MODELS.values() if model.task == task) if task in TASKS else MODELS[task]
-
-
-def complete(model: Model, given: Mapping[str, Any], seed: int) -> Params:
-    """The full params of a job on `model`: what was given, the model's defaults, and `seed` if none was given.
+def complete(task: str, model: Model, given: Mapping[str, Any], seed: int) -> Params:
+    """The full params of a job of `task` on `model`: what was given, the model's defaults for the fields the task
+    has, and `seed` if none was given.
 
     Raises InvalidParams naming the field, the value and the bound.
     """
-    kind = TASKS[model.task]
-    merged: dict[str, Any] = {**model.defaults, **{k: v for k, v in given.items() if v is not None}}
+    kind = TASKS[task]
+    merged = {name: value for name, value in model.defaults.items() if name in kind.__struct_fields__}
+    merged |= {name: value for name, value in given.items() if value is not None}
     if "seed" in kind.__struct_fields__:
         merged.setdefault("seed", seed % (MAX_SEED + 1))
     try:
@@ -118,10 +144,7 @@ def _is_unicode(text: str) -> bool:
 
 
 def _check_size(model: Model, params: Params) -> None:
-    if not isinstance(params, TextToImage) or not model.sizes:
-        return
-    if (params.width, params.height) not in model.sizes:
+    size = getattr(params, "width", None), getattr(params, "height", None)
+    if model.sizes and None not in size and size not in model.sizes:
         known = ", ".join(f"{width} x {height}" for width, height in model.sizes)
-        raise InvalidParams(
-            "width", f"{params.width} x {params.height} px is no size of model {model.id}; use {known}"
-        )
+        raise InvalidParams("width", f"{size[0]} x {size[1]} px is no size of model {model.id}; use {known}")

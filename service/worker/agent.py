@@ -20,6 +20,7 @@ import msgspec
 from websockets.exceptions import InvalidStatus, WebSocketException
 
 from service.protocol import PROTOCOL_VERSION, Hello
+from service.tasks.catalog import Model
 from service.worker import frames, models
 from service.worker.backoff import MOST_S, pauses
 from service.worker.child_process import ChildProcess
@@ -47,7 +48,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What an agent is told; see the command line for the meaning and the defaults."""
 
     server: str
-    models: tuple[str, ...]
+    models: tuple[Model, ...]
     key: str | None = None
     name: str | None = None
     device: str = "auto"
@@ -139,7 +140,7 @@ class Agent:
 
     def _setup(self) -> frames.Setup:
         settings = self._settings
-        real = [name for name in settings.models if models.is_real(name)]
+        real = [model.id for model in settings.models if models.is_real(model)]
         return frames.Setup(
             parent=os.getpid(),
             device=settings.device,

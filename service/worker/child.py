@@ -1,4 +1,4 @@
-"""The GPU child: reads the agent's frames, computes one attempt at a time, exports the one before meanwhile.
+"""The GPU child: reads the agent's frames, computes the attempts in its engine, exports what has been computed.
 
 Started by the agent as `python -m service.worker.child FD`. Ends at once when its end of the pair closes.
 Three threads: the main one reads, so that a halt is heard while the second computes and the third exports.
@@ -10,15 +10,20 @@ import logging
 import os
 import signal
 import sys
+import threading
 import traceback
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from importlib import import_module
 from pathlib import Path
+from queue import SimpleQueue
 
 import msgspec
 
-from service.tasks.catalog import MODELS, TASKS
-from service.worker import devices, models
+from service.tasks.catalog import TASKS, Catalog
+from service.worker import devices, failures, models
+from service.worker.engine.engine import Engine, Member
+from service.worker.engine.learning import Learned
 from service.worker.failures import Failure, describe
 from service.worker.frames import (
     Begin,
@@ -64,7 +69,7 @@ def main() -> None:
 
 
 def _find_device(setup: Setup) -> devices.Device:
-    needs_torch = any(models.is_real(name) for name in setup.models)
+    needs_torch = any(models.is_real(model) for model in setup.models)
     return devices.find(setup.device, needs_torch, models.versions().get("torch", ""))
 
 
@@ -77,11 +82,15 @@ class Child:
         self._spool = Path(setup.spool)
         self._is_watched = False
         self._runs: dict[tuple[str, int], Run] = {}
+        self._catalog = Catalog(setup.models)
         self._models = ModelCache(device, setup.threads, end.send)
-        self._computing = ThreadPoolExecutor(1, thread_name_prefix="computing")
+        self._learned = Learned()
+        self._begun: SimpleQueue[tuple[Run, int]] = SimpleQueue()  # with its priority; for the second thread
+        self._moved = threading.Event()  # something that the second thread may be waiting for has happened
+        threading.Thread(target=self._compute, name="computing", daemon=True).start()
         self._exporting = ThreadPoolExecutor(1, thread_name_prefix="exporting")
         if setup.preload is not None:
-            self._models.warm(MODELS[setup.preload])
+            self._models.warm(self._catalog[setup.preload])
 
     def serve(self) -> None:
         """Act on frames until the agent is gone."""
@@ -92,6 +101,7 @@ class Child:
                 case Halt(job=job, attempt=attempt):
                     if (run := self._runs.get((job, attempt))) is not None:
                         run.halt()
+                        self._moved.set()
                 case Watch(wanted=wanted):
                     self._is_watched = wanted
                 case Setup():
@@ -99,7 +109,7 @@ class Child:
 
     def _begin(self, frame: Begin) -> None:
         try:
-            model = MODELS[frame.model]
+            model = self._catalog[frame.model]
             params = msgspec.convert(frame.params, TASKS[frame.task])
         except (KeyError, msgspec.ValidationError) as error:
             message = f"this worker cannot read the job ({error}); give service and workers the same version"
@@ -116,35 +126,56 @@ class Child:
             inputs={field: Path(path) for field, path in frame.inputs.items()},
         )
         self._runs[(run.job, run.attempt)] = run
-        self._computing.submit(self._compute, run)
+        self._begun.put((run, frame.priority))
+        self._moved.set()
 
-    def _compute(self, run: Run) -> None:
-        """Second thread: from the model to what is to be exported."""
-        failure = None
-        try:
-            made = self._made(run)
-        except Cancelled:
-            self._end.send(Halted(job=run.job, attempt=run.attempt, step=run.step))
-        except Exception as error:
-            failure = _described(error, run)
-        else:
-            self._end.send(Freed(job=run.job, attempt=run.attempt))
-            self._exporting.submit(self._export, run, made)
-            return
-        # outside the except block: the exception's frames hold the tensors that memory is wanted from
-        self._runs.pop((run.job, run.attempt), None)
-        if failure is not None:
-            self._failed(run, failure)
+    def _compute(self) -> None:
+        """Second thread: the engine's. Waits only while there is nothing that could be computed."""
+        engine = Engine(
+            self._learned,
+            settle=devices.settle(self._device),
+            is_out_of_memory=failures.is_out_of_memory,
+            wake=self._moved.set,
+        )
+        runs: dict[Member, Run] = {}
+        while True:
+            self._moved.clear()
+            while not self._begun.empty():
+                run, priority = self._begun.get()
+                runs[engine.join(partial(self._made, run), priority)] = run
+            for member, run in runs.items():
+                if run.is_halted:
+                    member.halt_with = Cancelled()
+            if engine.is_stuck():
+                self._moved.wait()
+            for member in engine.tick():
+                self._computed(runs.pop(member), member)
 
     def _made(self, run: Run) -> Made:
+        """What the member does that computes the run."""
         run.check()
         model = self._models.get(run)  # first: it checks for missing libraries, importing the pipeline does not
         made: Made = import_module(run.params.RUNNER).compute(run, model)
         run.leave()
         return made
 
-    def _export(self, run: Run, made: Made) -> None:
+    def _computed(self, run: Run, member: Member) -> None:
+        if member.error is None:
+            self._end.send(Freed(job=run.job, attempt=run.attempt))
+            self._exporting.submit(self._export, run, member)
+            return
+        error, member.error = member.error, None  # its frames hold the tensors that memory is wanted from
+        self._runs.pop((run.job, run.attempt), None)
+        if isinstance(error, Cancelled):
+            self._end.send(Halted(job=run.job, attempt=run.attempt, step=run.step))
+            return
+        failure = _described(error, run)
+        del error
+        self._failed(run, failure)
+
+    def _export(self, run: Run, member: Member) -> None:
         """Third thread: files on disk, and the word that the attempt is done."""
+        made: Made = member.result
         try:
             if made.export is not None:
                 run.enter("exporting")
@@ -153,12 +184,12 @@ class Child:
         except Exception as error:
             self._failed(run, _described(error, run))
         else:
-            self._end.send(Finished(job=run.job, attempt=run.attempt, files=files, facts=self._facts(run, made)))
+            self._end.send(Finished(job=run.job, attempt=run.attempt, files=files, facts=self._facts(run, member)))
         self._runs.pop((run.job, run.attempt), None)
 
-    def _facts(self, run: Run, made: Made) -> dict[str, object]:
+    def _facts(self, run: Run, member: Member) -> dict[str, object]:
         return {
-            **made.facts,
+            **member.result.facts,
             "device": self._device,
             "versions": models.versions(),
             "timings": run.timings(),
@@ -181,7 +212,7 @@ class Child:
             import_module(run.params.RUNNER).free_memory()
 
 
-def _described(error: Exception, run: Run) -> Failure:
+def _described(error: BaseException, run: Run) -> Failure:
     """The failure for the client; the whole traceback goes to this machine's log only."""
     logger.error("job %s failed\n%s", run.job, "".join(traceback.format_exception(error)))
     return describe(error, run.phase, run.params)

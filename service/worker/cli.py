@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 
 import click
 
-from service.tasks.catalog import MODELS
+from service.tasks.catalog import EMBEDDED, Catalog, Model
+from service.tasks.models_file import BadModelsFile, read_models
 from service.worker import models
 from service.worker.agent import FORCED, MISUSE, Agent, Settings
 from service.worker.journal import Journal, JournalUnreadable
@@ -37,16 +38,11 @@ def _device(context: click.Context, option: click.Parameter, value: str) -> str:
     return value
 
 
-def _models(context: click.Context, option: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
-    """The models that were named, or all that can run here. One that was named and cannot is a misuse."""
-    for name in value:
-        if name not in MODELS:
-            raise click.BadParameter(f"{name!r} is not in the catalogue; use {', '.join(MODELS)}")
-        try:
-            models.check(MODELS[name])
-        except models.ModelMissing as error:
-            raise click.BadParameter(str(error)) from error
-    return tuple(dict.fromkeys(value)) or models.available()
+def _catalog(context: click.Context, option: click.Parameter, value: Path | None) -> Catalog:
+    try:
+        return EMBEDDED.extended(read_models(value) if value is not None else ())
+    except BadModelsFile as error:
+        raise click.BadParameter(str(error)) from None
 
 
 @click.command()
@@ -82,12 +78,21 @@ def _models(context: click.Context, option: click.Parameter, value: tuple[str, .
 )
 @click.option(
     "--model",
-    "offered",
+    "names",
     metavar="ID",
     multiple=True,
-    callback=_models,
     help="Model of the catalogue to offer, may be repeated; default all whose weights and libraries are here. "
     "With pretend alone nothing heavy is loaded.",
+)
+@click.option(
+    "--models",
+    "catalog",
+    metavar="FILE",
+    envvar="SAFELIGHT_MODELS",
+    type=click.Path(path_type=Path),
+    callback=_catalog,
+    help="TOML file of models beside the embedded ones, as the service has it; default none. "
+    "[env: SAFELIGHT_MODELS]",
 )
 @click.option(
     "--spool",
@@ -121,7 +126,8 @@ def worker(
     key_file: Path | None,
     name: str | None,
     device: str,
-    offered: tuple[str, ...],
+    names: tuple[str, ...],
+    catalog: Catalog,
     spool: Path | None,
     threads: int,
     preload: bool,
@@ -141,12 +147,26 @@ def worker(
         key=_key_in(key_file) if key_file else key,
         name=name,
         device=device,
-        models=offered,
+        models=_offered(catalog, names),
         threads=threads,
         is_preloading=preload,
         has_parent=with_parent,
     )
     sys.exit(_run(settings, spool or default_folder(server, name or device)))
+
+
+def _offered(catalog: Catalog, names: tuple[str, ...]) -> tuple[Model, ...]:
+    """The models that were named, or all that can run here. One that was named and cannot is a misuse."""
+    for name in names:
+        if name not in catalog:
+            raise click.BadParameter(
+                f"{name!r} is not in the catalogue; use {', '.join(catalog)}", param_hint="--model"
+            )
+        try:
+            models.check(catalog[name])
+        except models.ModelMissing as error:
+            raise click.BadParameter(str(error), param_hint="--model") from error
+    return tuple(catalog[name] for name in dict.fromkeys(names)) or models.available(catalog.values())
 
 
 def _key_in(path: Path) -> str:

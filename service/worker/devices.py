@@ -9,6 +9,7 @@ import ctypes
 import os
 import platform
 import re
+from collections.abc import Callable
 
 import msgspec
 
@@ -49,6 +50,19 @@ def find(wanted: str, needs_torch: bool, torch_version: str) -> Device:
         build = "" if has_gpu_build else f"; the installed torch ({torch_version or 'none'}) has no CUDA"
         raise NoSuchDevice(f"device {wanted} is not here: {len(cuda)} CUDA devices found{build}")
     return cuda[index]
+
+
+def settle(label: str) -> Callable[[], None]:
+    """What waits until the device has done all that it was told; the CPU does it at once."""
+    if label == "cpu":
+        return lambda: None
+
+    def wait() -> None:
+        import torch  # whoever waits has computed, so it is loaded
+
+        torch.mps.synchronize() if label == "mps" else torch.cuda.synchronize(label)
+
+    return wait
 
 
 def labels(torch_version: str) -> list[str]:

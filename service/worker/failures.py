@@ -29,14 +29,14 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     is_poisonous: bool = False
 
 
-def describe(error: Exception, phase: str, params: Params) -> Failure:
+def describe(error: BaseException, phase: str, params: Params) -> Failure:
     """The failure for what was raised in `phase` of a run with `params`."""
     detail = _detail(error, params)
     where = f"in phase {phase}" if phase else "before its first phase"
     text = str(error).lower()
     if isinstance(error, ModelMissing):
         return Failure(kind="model-missing", message=str(error), detail=detail)
-    if _is_out_of_memory(error, text):
+    if is_out_of_memory(error):
         message = f"the device ran out of memory {where}; ask for a smaller picture or a smaller model"
         return Failure(kind="out-of-memory", message=message, detail=detail)
     if any(word in text for word in _POISON_WORDS):
@@ -46,14 +46,14 @@ def describe(error: Exception, phase: str, params: Params) -> Failure:
     return Failure(kind="internal", message=message, detail=detail)
 
 
-def _is_out_of_memory(error: Exception, text: str) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """torch has a class for it on CUDA; the CPU's and Apple's allocators raise a plain RuntimeError."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    return isinstance(error, RuntimeError) and any(word in text for word in _MEMORY_WORDS)
+    return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in _MEMORY_WORDS)
 
 
-def _detail(error: Exception, params: Params) -> str:
+def _detail(error: BaseException, params: Params) -> str:
     lines = [
         f"{_short(frame.filename)}:{frame.lineno} in {frame.name}"
         for frame in traceback.extract_tb(error.__traceback__)

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from service.protocol import DeviceInfo
+from service.tasks.catalog import Model
 
 _LENGTH = struct.Struct(">I")
 
@@ -47,19 +48,23 @@ class Setup(Frame, frozen=True, kw_only=True):
     parent: int  # process id of the agent
     device: str
     threads: int
-    models: tuple[str, ...]
+    models: tuple[Model, ...]
     preload: str | None
     spool: str
 
 
 class Begin(Frame, frozen=True, kw_only=True):
-    """Compute this attempt, after those begun before it. `inputs` are the files it starts from, by param."""
+    """Compute this attempt, with or beside those begun before it, before those of a lower `priority`.
+
+    `priority` is 0 to 100, and -1 for a background job. `inputs` are the files it starts from, by param.
+    """
 
     job: str
     attempt: int
     task: str
     model: str
     params: dict[str, Any]
+    priority: int = 50
     inputs: dict[str, str] = {}
 
 

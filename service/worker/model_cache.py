@@ -11,11 +11,10 @@ from importlib import import_module
 from typing import Any
 
 from service.tasks.catalog import TASKS, Model
+from service.worker.engine.engine import current
 from service.worker.frames import FromChild, Loaded, Loading
 from service.worker.models import ModelMissing, check
 from service.worker.run import Run
-
-POLL_S = 0.02  # how soon a cancel is seen while a model loads
 
 QUIET_AND_OFFLINE = {
     "HF_HUB_OFFLINE": "1",
@@ -51,7 +50,7 @@ class ModelCache:
         return future
 
     def get(self, run: Run) -> Any:
-        """The warm model of `run`, which enters the phase loading_model when it has to wait.
+        """The warm model of `run`, which enters the phase loading_model when it has to wait; others compute then.
 
         Raises ModelMissing, what loading raised, or Cancelled; loading then goes on for the next job.
         """
@@ -60,13 +59,7 @@ class ModelCache:
         future = self.warm(run.model)
         if not future.done():
             run.enter("loading_model")
-        while True:
-            run.check()
-            try:
-                return future.result(timeout=POLL_S)
-            except TimeoutError:
-                if future.done():  # loading itself timed out
-                    raise
+        return current().wait(future)
 
     def _load(self, model: Model) -> Any:
         self._send(Loading(model=model.id))
@@ -77,7 +70,7 @@ class ModelCache:
             for name, value in QUIET_AND_OFFLINE.items():
                 os.environ.setdefault(name, value)
             os.environ["HF_HUB_OFFLINE"] = "1"  # before the first import: it is read only then
-            pipeline = import_module(TASKS[model.task].RUNNER)
+            pipeline = import_module(TASKS[model.tasks[0]].RUNNER)
             return pipeline.load(model, self._device, self._threads)
         except Exception as error:
             why_not = str(error) if isinstance(error, ModelMissing) else type(error).__name__

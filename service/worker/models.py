@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
-from service.tasks.catalog import MODELS, Model
+from service.tasks.catalog import Model
 from service.worker.demo_model import WEIGHTS
 
 LIBRARIES = (
@@ -50,22 +50,22 @@ def check(model: Model) -> None:
         )
 
 
-def available() -> tuple[str, ...]:
-    """The ids of every model that can be loaded here."""
-    return tuple(model.id for model in MODELS.values() if not _why_not(model))
+def available(models: Iterable[Model]) -> tuple[Model, ...]:
+    """Those of the models that can be loaded here."""
+    return tuple(model for model in models if not _why_not(model))
 
 
-def is_real(name: str) -> bool:
+def is_real(model: Model) -> bool:
     """Whether the model has weights, and so needs torch."""
-    return MODELS[name].source is not None
+    return model.source is not None
 
 
-def by_task(models: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """The given model ids, grouped by their task."""
+def by_task(models: Iterable[Model]) -> dict[str, tuple[str, ...]]:
+    """The ids of the models by each task that they can do."""
     grouped: dict[str, tuple[str, ...]] = {}
-    for name in models:
-        task = MODELS[name].task
-        grouped[task] = (*grouped.get(task, ()), name)
+    for model in models:
+        for task in model.tasks:
+            grouped[task] = (*grouped.get(task, ()), model.id)
     return grouped
 
 

@@ -1,7 +1,7 @@
 """One attempt inside the child: what its pipeline reports to, and asks whether it may go on.
 
 Used by the thread that computes and then by the thread that exports, never by both at once; only `halt`
-is called from a third.
+is called from a third. While it computes it is a member of the engine.
 """
 
 from __future__ import annotations
@@ -70,6 +70,11 @@ class Run:
     def halt(self) -> None:
         """Have the next `check` raise."""
         self._halt.set()
+
+    @property
+    def is_halted(self) -> bool:
+        """Whether it was told to halt."""
+        return self._halt.is_set()
 
     def check(self) -> None:
         """Raise Cancelled when the attempt was told to halt."""

@@ -16,6 +16,7 @@ from service import protocol as say
 from service.dispatch import Dispatcher
 from service.handle import Handler
 from service.sessions import Session
+from service.tasks.catalog import EMBEDDED
 from tests.history import PRETEND, submission
 
 pytestmark = pytest.mark.anyio
@@ -28,7 +29,7 @@ class Floor:
     def __init__(self, data: Path, first_eta_s: Callable[[str], float | None] = lambda job: None) -> None:
         self.now = 0.0  # monotonic seconds
         self.wall_is_off_s = 0.0  # what the wall clock is ahead of them
-        self.handler = Handler(data, clock=lambda: int((self.now + self.wall_is_off_s) * 1e6))
+        self.handler = Handler(data, clock=lambda: int((self.now + self.wall_is_off_s) * 1e6), catalog=EMBEDDED)
         ids = itertools.count(1)
         self.stored: set[str] = set()
         self.dispatcher = Dispatcher(

@@ -18,6 +18,7 @@ from projections.store import read_snapshot
 from service import commands as ask
 from service.handle import Handler, ViewsBehind
 from service.refusals import UnknownQueue
+from service.tasks.catalog import EMBEDDED
 from tests.history import submission
 
 pytestmark = pytest.mark.anyio
@@ -26,7 +27,7 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture
 async def handler(tmp_path: Path) -> AsyncIterator[Handler]:
     ticks = itertools.count(1_000_000)
-    opened = Handler(tmp_path, clock=lambda: next(ticks))
+    opened = Handler(tmp_path, clock=lambda: next(ticks), catalog=EMBEDDED)
     await asked(opened, ask.CreateQueue(queue="default"))
     await opened.shown()
     yield opened

@@ -11,7 +11,6 @@ import msgspec
 from events.jobs import JobLeased, JobSubmitted
 from events.queues import Policy
 from tests.simulation.clock import clock, play
-from tests.simulation.gpu import catalogue
 from tests.simulation.machine import spools
 from tests.simulation.room import Room
 
@@ -41,7 +40,7 @@ class Fairness(msgspec.Struct, frozen=True):
 
 def fairness(policy: Policy, hours: float, seed: int = 1, noise: float = 0.1, keeps: int = 2) -> Fairness:
     """What a queue with this policy gives to whom. With `keeps` 2 both models stay on the device."""
-    with catalogue(), spools() as folder:
+    with spools() as folder:
         return play(_day(Path(folder), policy, hours * 3600, seed, noise, keeps), seed)
 
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from unittest.mock import patch
+from collections.abc import Callable, Mapping
 
 from projections.costs import work_of
-from service.tasks.catalog import MODELS, Model
+from service.tasks.catalog import Catalog, Model
 from service.worker import frames
 from tests.service.scheduling.fake_gpus import MODELS as FOUR
 from tests.service.scheduling.fake_gpus import TASK
@@ -20,18 +18,11 @@ Law = tuple[float, tuple[float, float, float]]
 LAWS: Mapping[str, Law] = {**FOUR, "picture": (10.0, (0.5, 1.049, 0.0)), "video": (20.0, (10.0, 8.392, 0.0))}
 """Model -> seconds of loading, and the true law: s, s per step*MP, s per step*MP^2."""
 
+CATALOG = Catalog(Model(id=name, tasks=(TASK,), title=name, source=None) for name in LAWS)
+
 LOAD_NOISE = 0.1
 PROGRESS_S = 1.0  # what a real child tells twenty times a second is told once
 Key = tuple[str, int]
-
-
-@contextmanager
-def catalogue() -> Iterator[None]:
-    """Have the models of LAWS known to the service."""
-    with patch.dict(
-        MODELS, {name: Model(id=name, task=TASK, title=name, source=None, defaults={}) for name in LAWS}
-    ):
-        yield
 
 
 class Meter:

@@ -12,6 +12,7 @@ from service.group_commit import Answer
 from service.refusals import Refusal
 from tests.history import History
 from tests.simulation.clock import clock
+from tests.simulation.gpu import CATALOG
 
 Listener = Callable[[Sequence[Record]], None]
 
@@ -20,7 +21,7 @@ class Ledger(History):
     """What Dispatcher and Planner need of service/handle.py. Kept at once, answered in the next turn."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(CATALOG)
         self.log = self
         self.listeners: list[Listener] = []
 
@@ -33,7 +34,7 @@ class Ledger(History):
         self.at_us = clock().utc_us()
         answer: Answer = asyncio.get_running_loop().create_future()
         try:
-            records = self.append(decide(self, command))  # type: ignore[arg-type]
+            records = self.append(decide(self, command, self.catalog))  # type: ignore[arg-type]
         except Refusal as refusal:
             answer.set_exception(refusal)
             answer.exception()  # looked at: nobody has to

@@ -12,7 +12,6 @@ import msgspec
 
 from events.jobs import JobFailed, JobLeased
 from tests.simulation.clock import clock, play
-from tests.simulation.gpu import catalogue
 from tests.simulation.machine import Machine, spools
 from tests.simulation.room import Room
 
@@ -51,7 +50,7 @@ class Outages(msgspec.Struct, frozen=True):
 
 def outages(hours: float, *, machines: int = 8, seed: int = 1) -> Outages:
     """So many hours of work and faults, then until the last job has ended."""
-    with catalogue(), spools() as folder:
+    with spools() as folder:
         return play(_run(Path(folder), hours * HOUR_S, machines, seed), seed)
 
 

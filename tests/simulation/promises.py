@@ -12,7 +12,6 @@ from service.scheduling.eta import Eta
 from tests.service.scheduling.fake_gpus import MEAN_RUN_S
 from tests.service.scheduling.fake_gpus import MODELS as FOUR
 from tests.simulation.clock import clock, play
-from tests.simulation.gpu import catalogue
 from tests.simulation.machine import spools
 from tests.simulation.room import Room
 
@@ -61,7 +60,7 @@ def promises(
 ) -> Promises:
     """`load` is the work that arrives as a share of what the devices can do, model loads not counted; `high` is
     the share of jobs with a high priority."""
-    with catalogue(), spools() as folder:
+    with spools() as folder:
         return play(_run(Path(folder), jobs, machines, load, noise, high, seed), seed)
 
 

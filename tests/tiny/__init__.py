@@ -1,1 +1,1 @@
-"""Pipelines of the real diffusers classes with small random weights: built in a second, in the ordinary format."""
+"""Pipelines of the real diffusers classes with small random weights, made in a second."""

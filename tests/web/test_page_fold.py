@@ -23,6 +23,7 @@ from projections.workers import WorkersProjection, all_workers
 from service import commands as ask
 from service.refusals import Refusal
 from service.scheduling.ranks import Ranks
+from service.tasks.catalog import EMBEDDED
 from tests.history import PRETEND, Held, History, register, submission
 from tests.service_process import running_service
 from tests.web.browser import running_chromium, watched_page
@@ -230,7 +231,7 @@ class Folded:
     def jobs(self) -> list[Any]:
         """Every job as the API shows it, newest submission first."""
         newest_first = sorted(self.views.values(), key=lambda view: -view.submitted_position)
-        ranks = Ranks(self.state)
+        ranks = Ranks(self.state, EMBEDDED)
         return [as_json(job_resource(view, self.state, ranks, {}, lambda job: None)) for view in newest_first]
 
     def lines(self) -> dict[str, list[str]]:

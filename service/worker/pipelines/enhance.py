@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -12,9 +11,11 @@ import transformers
 from service.tasks.catalog import Model
 from service.tasks.enhance import Enhance
 from service.worker import encoding
+from service.worker.engine.denoiser import own_network
+from service.worker.engine.engine import current
 from service.worker.frames import SpooledFile
 from service.worker.pipelines.loading import dtype_on, folder_of, free_memory, reading, settle_libraries
-from service.worker.pipelines.watch import Watch, watching
+from service.worker.pipelines.watch import Watch, seeing
 from service.worker.run import Made, Run
 
 __all__ = ["compute", "free_memory", "load"]
@@ -34,8 +35,6 @@ class Writer:
         self.model = model
         self.tokenizer = tokenizer
         self.dtype = dtype
-        # in the shape in which hooks are put on a pipeline: its denoiser is called once a token
-        self.pipe = SimpleNamespace(transformer=model, components={"model": model})
 
 
 def load(model: Model, device: str, threads: int) -> Writer:
@@ -57,15 +56,34 @@ def compute(run: Run, writer: Writer) -> Made:
     assert isinstance(params, Enhance), f"task {Enhance.TASK} got {type(params).__name__}"
     run.enter("preparing")
     tokens = _tokens(writer.tokenizer, params.prompt).to(writer.model.device)
-    choice = {"do_sample": True, "temperature": params.temperature} if params.temperature else {"do_sample": False}
     watch = Watch(run, params.max_new_tokens, 1, lambda latents: None, phase="writing")
-    with watching(writer.pipe, watch), torch.inference_mode(), torch.random.fork_rng():
-        torch.manual_seed(params.seed)  # generate() draws from torch's own generator
-        written = writer.model.generate(**tokens, max_new_tokens=params.max_new_tokens, **choice)
+    choice = transformers.LogitsProcessorList(
+        [_Dice(params.seed, params.temperature)] if params.temperature else []
+    )
+    with seeing({"model": writer.model}, watch):
+        own = own_network(writer.model, current(), watch.before_denoiser)
+        written = own.generate(
+            **tokens, max_new_tokens=params.max_new_tokens, do_sample=False, logits_processor=choice
+        )
     new = written[0, tokens["input_ids"].shape[1] :]
     text = writer.tokenizer.decode(new, skip_special_tokens=True).strip()
     facts = {"seed": params.seed, "dtype": writer.dtype, "tokens": len(new)}
     return Made(facts, partial(_export, run, text))
+
+
+class _Dice(transformers.LogitsProcessor):  # type: ignore[misc]
+    """Makes the likeliest next token one drawn at random, by the Gumbel-max trick.
+
+    With a generator of the job's own: transformers itself draws from torch's, which all jobs of a thread share.
+    """
+
+    def __init__(self, seed: int, temperature: float) -> None:
+        self._generator = torch.Generator("cpu").manual_seed(seed)
+        self._temperature = temperature
+
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
+        noise = -torch.empty(scores.shape).exponential_(generator=self._generator).log()  # (batch, tokens)
+        return scores / self._temperature + noise.to(scores)
 
 
 def _tokens(tokenizer: Any, prompt: str) -> Any:

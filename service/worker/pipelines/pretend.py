@@ -4,13 +4,35 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Sequence
 
 from service.tasks.pretend import Pretend
+from service.worker.engine.engine import current
 from service.worker.run import Made, Run
 
 
 class ToldToFail(Exception):
     """The params asked for a failure."""
+
+
+class Pause:
+    """A step: takes the device for some time, and cannot be joined with another."""
+
+    rows = 1
+    key = None
+
+    def __init__(self, run: Run, seconds: float) -> None:
+        self._run = run
+        self._seconds = seconds
+
+    def alone(self) -> None:
+        """Wait. Raises Cancelled as soon as the run is told to halt."""
+        self._run.sleep(self._seconds)
+
+    @staticmethod
+    def together(calls: Sequence[Pause]) -> list[None]:
+        """Never called: a pause has no key."""
+        raise AssertionError(f"{len(calls)} pauses cannot be one")
 
 
 def compute(run: Run, model: object) -> Made:
@@ -20,7 +42,7 @@ def compute(run: Run, model: object) -> Made:
     run.enter("denoising")
     run.stepped(0, params.steps)
     for step in range(1, params.steps + 1):
-        run.sleep(params.step_s)
+        current().ask(Pause(run, params.step_s))
         run.stepped(step, params.steps)
     if params.outcome == "crash":
         os.kill(os.getpid(), signal.SIGKILL)

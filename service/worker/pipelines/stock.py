@@ -27,20 +27,21 @@ def call(run: Run, loaded: Loaded, more: Mapping[str, Any], pipe: Any = None, st
     steps = params.steps if steps is None else steps
     has_guidance = params.guidance > 1
     watch = Watch(run, steps, loaded.calls_per_step.get(has_guidance, 1), partial(_show, run, loaded))
+    # drawn on the CPU, so that a seed gives the same noise on every device
+    generator = torch.Generator("cpu").manual_seed(params.seed)
     wanted = {
         "prompt": params.prompt,
         "negative_prompt": params.negative_prompt or None,
         "num_inference_steps": params.steps,
         "guidance_scale": params.guidance,
-        # drawn on the CPU, so that a seed gives the same noise on every device
-        "generator": torch.Generator("cpu").manual_seed(params.seed),
+        "generator": generator,
         "output_type": "np",
         "callback_on_step_end": watch.on_step_end,
         **more,
     }
     try:
-        with watching(pipe, watch):
-            made = pipe(**{name: value for name, value in wanted.items() if name in inputs})
+        with watching(pipe, watch, generator) as own:
+            made = own(**{name: value for name, value in wanted.items() if name in inputs})
     finally:
         pipe.maybe_free_model_hooks()
     loaded.calls_per_step[has_guidance] = max(1, round(watch.calls / steps))

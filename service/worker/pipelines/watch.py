@@ -1,24 +1,33 @@
-"""Hooks on a diffusers pipeline for one run: progress, phases, previews and a cancel that lands within a step.
+"""A pipeline call as a job of the engine: its own copy of the pipeline, and hooks that tell where it is.
 
-Of diffusers' 245 pipelines 48 have no step callback, so progress and cancel must not need one: a forward
-pre-hook on the denoiser asks the scheduler which step it is at, or counts its own calls where the scheduler does
-not know, and pre-hooks on all blocks raise once the run is told to halt.
+Of diffusers' 245 pipelines 48 have no step callback, so progress and cancel must not need one: before every denoiser
+call the scheduler is asked which step it is at (or calls are counted, where the scheduler does not know), and
+pre-hooks on all blocks raise once the job is told to halt. The hooks stay on the weights, which jobs share; each
+finds the job in whose context it was called.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
+from weakref import WeakSet
 
+import torch
+
+from service.worker.engine.denoiser import own_pipeline
+from service.worker.engine.engine import current
 from service.worker.run import Run
 
-DENOISERS = ("unet", "transformer", "transformer_2")  # Wan 2.2 has two: for much noise and for little
 AUTOENCODERS = ("vae", "vqvae", "movq")
+
+_watch: ContextVar[Watch] = ContextVar("watch")  # each job has a context of its own
+_hooked: WeakSet[Any] = WeakSet()  # modules
 
 
 class Watch:
-    """What the hooks have seen of one run."""
+    """What has been seen of one run."""
 
     def __init__(
         self,
@@ -41,8 +50,8 @@ class Watch:
         self.scheduler: Any = None
         self.calls = 0
 
-    def before_denoiser(self, module: object, inputs: object) -> None:
-        """Forward pre-hook of the denoiser: its first call begins the phase, a later one may begin a step."""
+    def before_denoiser(self) -> None:
+        """The first call of the denoiser begins the phase, a later one may begin a step."""
         self._run.check()
         if self.calls == 0:
             self._run.enter(self._phase)
@@ -60,15 +69,15 @@ class Watch:
         # one of second order takes two of its steps for one of the user's
         return int(index - (self.scheduler.begin_index or 0)) // self.scheduler.order
 
-    def before_decoder(self, module: object, inputs: object) -> None:
-        """Forward pre-hook of the autoencoder's parts: after the denoiser has run, they decode."""
+    def before_decoder(self) -> None:
+        """A part of the autoencoder is called: after the denoiser has run, it decodes."""
         self._run.check()
         if self.calls and self._run.phase == self._phase:
             self._run.stepped(self._steps, self._steps)
             self._run.enter("decoding")
 
-    def before_block(self, module: object, inputs: object) -> None:
-        """Forward pre-hook of every inner block: only there to leave as soon as possible."""
+    def before_block(self) -> None:
+        """An inner block is called: a chance to leave."""
         self._run.check()
 
     def on_step_end(self, pipe: object, index: int, timestep: object, tensors: dict[str, Any]) -> dict[str, Any]:
@@ -81,42 +90,55 @@ class Watch:
         return {}
 
 
-def denoisers_of(pipe: Any) -> list[Any]:
-    """The networks that are called at every step. Raises AttributeError for a pipeline that has none."""
-    found = [network for name in DENOISERS if (network := getattr(pipe, name, None)) is not None]
-    if not found:
-        raise AttributeError(f"{type(pipe).__name__} has none of {', '.join(DENOISERS)}; its steps cannot be seen")
-    return found
+@contextmanager
+def watching(pipe: Any, watch: Watch, generator: Any) -> Iterator[Any]:
+    """Gives the pipeline to call in the block: the engine answers its denoiser calls, and `watch` sees them.
+
+    `generator` is the job's own, which the pipeline is called with.
+    """
+    with seeing(pipe.components, watch):
+        own = own_pipeline(pipe, current(), generator, watch.before_denoiser)
+        watch.scheduler = own.scheduler
+        yield own
 
 
 @contextmanager
-def watching(pipe: Any, watch: Watch) -> Iterator[None]:
-    """Have `watch` called from inside `pipe` for the time of the block."""
-    watch.scheduler = getattr(pipe, "scheduler", None)
-    handles: list[Any] = []
+def seeing(components: Mapping[str, Any], watch: Watch) -> Iterator[None]:
+    """Have `watch` see what the networks among `components` do in the block, but for calls of the denoiser."""
+    # For the whole thread: each pipeline call has a block without gradients, but these blocks overlap.
+    torch.set_grad_enabled(False)
+    _hook(components)
+    token = _watch.set(watch)
     try:
-        handles.extend(network.register_forward_pre_hook(watch.before_denoiser) for network in denoisers_of(pipe))
-        for name in AUTOENCODERS:
-            parts = _children(getattr(pipe, name, None))
-            handles.extend(part.register_forward_pre_hook(watch.before_decoder) for part in parts)
-        for component in pipe.components.values():
-            blocks = _blocks(component)
-            handles.extend(block.register_forward_pre_hook(watch.before_block) for block in blocks)
         yield
     finally:
-        for handle in handles:
-            handle.remove()
+        _watch.reset(token)
 
 
-def _children(module: Any) -> list[Any]:
-    return list(module.children()) if module is not None else []
+def _hook(components: Mapping[str, Any]) -> None:
+    """Put the hooks on every component that does not have them yet."""
+    for name, component in components.items():
+        if not isinstance(component, torch.nn.Module) or component in _hooked:
+            continue
+        _hooked.add(component)
+        if name in AUTOENCODERS:
+            for part in component.children():
+                part.register_forward_pre_hook(_before_decoder)
+        for block in _blocks(component):
+            block.register_forward_pre_hook(_before_block)
+
+
+def _before_decoder(module: object, inputs: object) -> None:
+    if (watch := _watch.get(None)) is not None:
+        watch.before_decoder()
+
+
+def _before_block(module: object, inputs: object) -> None:
+    if (watch := _watch.get(None)) is not None:
+        watch.before_block()
 
 
 def _blocks(component: Any) -> list[Any]:
     """The repeated parts of a network: whatever stands in a list of modules, at any depth."""
-    import torch
-
-    if not isinstance(component, torch.nn.Module):
-        return []
     lists = (module for module in component.modules() if isinstance(module, torch.nn.ModuleList))
     return [block for blocks in lists for block in blocks]

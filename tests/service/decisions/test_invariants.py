@@ -24,6 +24,7 @@ from service.refusals import Refusal
 from service.scheduling.eligible import can_run, why_nobody
 from service.scheduling.pick import MAX_PASSED, pick
 from service.scheduling.ranks import Ranks
+from service.tasks.catalog import EMBEDDED
 from tests.history import PRETEND, Held, History, register, submission
 
 WORKERS = st.sampled_from(["w1", "w2", "w3"])
@@ -126,7 +127,7 @@ class Commands(RuleBasedStateMachine):
     @rule(target=leases, worker=WORKERS)
     def lease_the_next(self, worker: str) -> Held:
         live = self.history.state.workers.get(worker)
-        chosen = pick(self.history.state, live, 1, ()) if live is not None else []
+        chosen = pick(self.history.state, live, 1, (), EMBEDDED) if live is not None else []
         if live is None or not chosen:
             return Held("nobody", 1, 1)
         job = self.history.state.jobs[chosen[0].job]
@@ -147,7 +148,7 @@ class Commands(RuleBasedStateMachine):
             trial.ask(ask.LeaseJob(job=job, worker=worker, boot=live.boot, lease_s=30.0))
         except Refusal:
             return False
-        return can_run(live, trial.state.jobs[job])
+        return can_run(live, trial.state.jobs[job], EMBEDDED)
 
     @rule(target=leases, job=jobs, worker=WORKERS)
     def lease_any(self, job: str, worker: str) -> Held:
@@ -261,9 +262,10 @@ class Commands(RuleBasedStateMachine):
         state = self.history.state
         for queue in state.queues.values():
             assert queue.order.places == sorted(queue.order.places)
-            able = [job for job in map(state.jobs.__getitem__, queue.order) if why_nobody(state, job) is None]
+            in_line = map(state.jobs.__getitem__, queue.order)
+            able = [job for job in in_line if why_nobody(state, job, EMBEDDED) is None]
             if queue.rules.policy == "fifo":
-                assert [Ranks(state).rank(job) for job in able] == list(range(1, len(able) + 1))
+                assert [Ranks(state, EMBEDDED).rank(job) for job in able] == list(range(1, len(able) + 1))
 
     @invariant()
     def what_is_counted_is_what_is_there(self) -> None:

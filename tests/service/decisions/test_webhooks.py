@@ -12,6 +12,7 @@ from events.webhooks import CALLBACK, ENDS
 from service import commands as ask
 from service import refusals as no
 from service.decisions.webhooks import MAX_WEBHOOKS
+from service.tasks.catalog import EMBEDDED
 from tests.history import History
 
 URL = "https://example.org:8443/hook?token=t0ken"
@@ -101,9 +102,9 @@ def test_a_change_is_what_it_comes_to(history: History, change: dict[str, Any], 
 def test_how_a_round_ended_carries_an_id_by_which_the_log_keeps_it_once(history: History) -> None:
     from service.decisions.decide import decide
 
-    (draft,) = decide(history, settled("delivered"))
+    (draft,) = decide(history, settled("delivered"), EMBEDDED)
     assert (draft.event.type, draft.event_id) == ("webhook-delivered", "msg_1.1")
-    (draft,) = decide(history, settled("gave-up", 2))
+    (draft,) = decide(history, settled("gave-up", 2), EMBEDDED)
     assert (draft.event.type, draft.event_id) == ("webhook-gave-up", "msg_1.2")
 
 

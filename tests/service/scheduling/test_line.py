@@ -19,6 +19,7 @@ from service.scheduling import eta
 from service.scheduling.eta import forward
 from service.scheduling.line import PickLine
 from service.scheduling.pick import in_turn, pick
+from service.tasks.catalog import EMBEDDED
 from tests.history import PRETEND, History, register
 
 BOTH = {**PRETEND, "text-to-image": ("demo",)}
@@ -71,7 +72,7 @@ def open_room(room: dict[str, Any]) -> History:
 
 def take(history: History, worker: str) -> str | None:
     """What the dispatcher would do: pick, then lease."""
-    picked = pick(history.state, history.state.workers[worker], 1, ())
+    picked = pick(history.state, history.state.workers[worker], 1, (), EMBEDDED)
     for one in picked:
         lease = ask.LeaseJob(job=one.job, worker=worker, boot="b1", lease_s=30.0, passed=one.passed)
         history.ask(lease)
@@ -87,7 +88,7 @@ def seen(state: LiveState, name: str) -> eta.Worker:
 @given(room=rooms, turns=st.lists(st.sampled_from(["w1", "w2"]), max_size=30))
 def test_it_hands_out_exactly_what_pick_would(room: dict[str, Any], turns: Sequence[str]) -> None:
     history = open_room(room)
-    line = PickLine(history.state)
+    line = PickLine(history.state, EMBEDDED)
     warm = {name: seen(history.state, name).warm for name in ("w1", "w2")}
     for name in turns:
         job = line.take(seen(history.state, name), warm[name], 0.0)
@@ -101,8 +102,8 @@ def test_a_forecast_leaves_no_trace_in_the_state(room: dict[str, Any], depth: in
     state = open_room(room).state
     before = msgspec.msgpack.encode(state)
     workers = [seen(state, name) for name in state.workers]
-    line = PickLine(state)
-    assert line.in_turn(workers) == [w.name for w in in_turn(state, list(state.workers.values()), ())]
+    line = PickLine(state, EMBEDDED)
+    assert line.in_turn(workers) == [w.name for w in in_turn(state, list(state.workers.values()), (), EMBEDDED)]
     forward(workers, line, state.costs, state.accuracy, 0, depth=depth)
     assert msgspec.msgpack.encode(state) == before
 
@@ -110,7 +111,7 @@ def test_a_forecast_leaves_no_trace_in_the_state(room: dict[str, Any], depth: in
 @given(room=rooms)
 def test_a_slot_that_becomes_free_lets_somebody_at_its_cap_go_on(room: dict[str, Any]) -> None:
     history = open_room({**room, "max_running": 1, "leased": 0, "is_paused": False})
-    line, state = PickLine(history.state), history.state
+    line, state = PickLine(history.state, EMBEDDED), history.state
     worker = seen(state, "w1")
     handed_out = []
     while (job := line.take(worker, (), 0.0)) is not None:
@@ -127,7 +128,7 @@ def test_it_counts_who_was_passed_and_what_was_used_as_leases_do(policy: str) ->
     warm = [{**plain, "submitter": name, "task": "text-to-image", "steps": 9} for name in SUBMITTERS * 2]
     room = {"jobs": warm[:1] + cold + warm + cold, "leased": 1, "policy": policy}
     history = open_room({**room, "max_running": None, "weight": 3.0, "is_paused": False})
-    line, loaded = PickLine(history.state), history.state.workers["w1"].warm
+    line, loaded = PickLine(history.state, EMBEDDED), history.state.workers["w1"].warm
     for _ in range(len(room["jobs"]) - 1):
         job = line.take(seen(history.state, "w1"), (loaded,), 0.0)
         assert job is not None
@@ -140,7 +141,7 @@ def test_what_runs_in_a_paused_queue_counts_against_its_submitters_cap() -> None
     room = {"jobs": [{**job, "queue": "other"}], "leased": 1, "policy": "fifo", "max_running": 1, "weight": 1.0}
     history = open_room({**room, "is_paused": True})
     history.submit("next", submitter="key/k1")
-    assert PickLine(history.state).take(seen(history.state, "w2"), (), 0.0) is None
+    assert PickLine(history.state, EMBEDDED).take(seen(history.state, "w2"), (), 0.0) is None
 
 
 def test_a_forecast_over_100_waiting_jobs_takes_below_5_ms() -> None:
@@ -154,6 +155,6 @@ def test_a_forecast_over_100_waiting_jobs_takes_below_5_ms() -> None:
     workers = [seen(state, name) for name in state.workers]
     for _ in range(20):
         began_at = time.perf_counter()
-        assert forward(workers, PickLine(state), state.costs, state.accuracy, 0).starts == 100
+        assert forward(workers, PickLine(state, EMBEDDED), state.costs, state.accuracy, 0).starts == 100
         took_s.append(time.perf_counter() - began_at)
     assert min(took_s) < 0.005

@@ -20,7 +20,7 @@ from projections.live import LiveState, LiveWorker
 from service import commands as ask
 from service.scheduling.eligible import can_run, why_nobody
 from service.scheduling.pick import LOOK_AHEAD, MAX_PASSED, NEAR, Pick, in_turn, pick
-from service.tasks.catalog import MODELS
+from service.tasks.catalog import EMBEDDED
 from tests.history import PRETEND, History, register
 
 WORKER = LiveWorker("w", "b1", PRETEND, 1)
@@ -30,7 +30,7 @@ PICTURE: dict[str, Any] = {"task": None, "params": {"prompt": "x"}}
 
 
 def picked(state: LiveState, worker: LiveWorker, slots: int, offered: Collection[str]) -> list[str]:
-    return [one.job for one in pick(state, worker, slots, offered)]
+    return [one.job for one in pick(state, worker, slots, offered, EMBEDDED)]
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_what_is_offered_or_cannot_run_here_never_holds_up_the_line(history: His
     history.submit("a")
     history.submit("b")
     assert picked(history.state, WORKER, 1, {"a"}) == ["b"]
-    assert not can_run(WORKER, history.state.jobs["picture"])
+    assert not can_run(WORKER, history.state.jobs["picture"], EMBEDDED)
 
 
 def limited(history: History, key: str, limits: Limits) -> str:
@@ -74,7 +74,7 @@ def test_a_loaded_model_goes_before_within_reach_and_says_whom_it_passed(history
     for number in range(LOOK_AHEAD - 1):
         history.submit(f"c{number}")
     history.submit("warm", **PICTURE)
-    assert pick(history.state, DRAWING, 1, ()) == [Pick("warm", passed="cold")]
+    assert pick(history.state, DRAWING, 1, (), EMBEDDED) == [Pick("warm", passed="cold")]
     history.submit("last of all", **PICTURE)
     assert picked(history.state, DRAWING, 2, ()) == ["warm", "cold"], "the other warm one is one too far"
 
@@ -109,7 +109,7 @@ def test_nobody_is_passed_over_more_often_than_it_can_bear(history: History) -> 
         history.submit(f"warm {number}", **PICTURE)
     order = []
     for _ in range(MAX_PASSED + 1):
-        (one,) = pick(history.state, history.state.workers["w"], 1, ())
+        (one,) = pick(history.state, history.state.workers["w"], 1, (), EMBEDDED)
         history.ask(ask.LeaseJob(job=one.job, worker="w", boot="b1", lease_s=30.0, passed=one.passed))
         order.append(one.job)
     assert order == [*(f"warm {number}" for number in range(MAX_PASSED)), "cold"]
@@ -121,15 +121,15 @@ def test_a_loaded_model_costs_no_other_submitter_its_turn_in_a_fair_queue(histor
     history.submit("bob's", submitter="bob", **PICTURE)
     assert picked(history.state, DRAWING, 1, ()) == ["cold"]
     history.submit("ann's", submitter="ann", **PICTURE)
-    assert pick(history.state, DRAWING, 1, ()) == [Pick("ann's", passed="cold")]
+    assert pick(history.state, DRAWING, 1, (), EMBEDDED) == [Pick("ann's", passed="cold")]
 
 
 def test_free_workers_choose_in_the_order_that_loads_least(history: History) -> None:
     cold, warm = LiveWorker("cold", "b1", BOTH, 1, warm="pretend"), msgspec.structs.replace(DRAWING, name="warm")
-    assert [worker.name for worker in in_turn(history.state, [cold, warm], ())] == ["cold", "warm"]
+    assert [worker.name for worker in in_turn(history.state, [cold, warm], (), EMBEDDED)] == ["cold", "warm"]
     history.submit("a", **PICTURE)
-    assert [worker.name for worker in in_turn(history.state, [cold, warm], ())] == ["warm", "cold"]
-    assert [worker.name for worker in in_turn(history.state, [cold, warm], {"a"})] == ["cold", "warm"]
+    assert [worker.name for worker in in_turn(history.state, [cold, warm], (), EMBEDDED)] == ["warm", "cold"]
+    assert [worker.name for worker in in_turn(history.state, [cold, warm], {"a"}, EMBEDDED)] == ["cold", "warm"]
 
 
 @pytest.mark.parametrize(("weight", "share"), [(1.0, 0.5), (2.0, 2 / 3), (4.0, 0.8)])
@@ -142,7 +142,7 @@ def test_a_fair_queue_gives_gpu_time_by_weight(history: History, weight: float, 
         history.submit(f"l{number}", submitter="light", params={"steps": 10, "step_s": 1.0})
     used_s: Counter[str] = Counter()
     for _ in range(100):
-        (one,) = pick(history.state, history.state.workers["w"], 1, ())
+        (one,) = pick(history.state, history.state.workers["w"], 1, (), EMBEDDED)
         job = history.state.jobs[one.job]
         held = history.lease(job.id)
         took_s = job.params["steps"]
@@ -184,15 +184,13 @@ def test_a_worker_in_quarantine_gets_nothing(history: History) -> None:
 
 
 @pytest.mark.parametrize(("has_bytes", "is_able"), [(0, True), (8 << 30, True), ((8 << 30) - 1, False)])
-def test_a_model_needs_the_memory_that_the_catalogue_says(
-    history: History, monkeypatch: pytest.MonkeyPatch, has_bytes: int, is_able: bool
-) -> None:
-    monkeypatch.setitem(MODELS, "pretend", msgspec.structs.replace(MODELS["pretend"], memory_bytes=8 << 30))  # type: ignore[arg-type]
+def test_a_model_needs_the_memory_that_the_catalogue_says(history: History, has_bytes: int, is_able: bool) -> None:
+    catalog = EMBEDDED.extended([msgspec.structs.replace(EMBEDDED["pretend"], memory_bytes=8 << 30)])
     worker = msgspec.structs.replace(WORKER, memory_bytes=has_bytes)
     history.state.workers["w"] = worker
     history.submit("a")
-    assert picked(history.state, worker, 1, ()) == (["a"] if is_able else [])
-    assert ("8.0 GiB" in (why_nobody(history.state, history.state.jobs["a"]) or "")) is not is_able
+    assert [one.job for one in pick(history.state, worker, 1, (), catalog)] == (["a"] if is_able else [])
+    assert ("8.0 GiB" in (why_nobody(history.state, history.state.jobs["a"], catalog) or "")) is not is_able
 
 
 def test_a_job_far_down_the_line_is_found_when_nothing_before_it_can_run_here(history: History) -> None:
@@ -212,7 +210,7 @@ def test_a_pick_of_10_000_waiting_jobs_takes_below_a_millisecond(policy: Policy)
     took_s = []
     for _ in range(20):
         began_at = time.perf_counter()
-        assert len(pick(history.state, DRAWING, 1, ())) == 1
+        assert len(pick(history.state, DRAWING, 1, (), EMBEDDED)) == 1
         took_s.append(time.perf_counter() - began_at)
     assert min(took_s) < 0.001
 

@@ -12,6 +12,7 @@ import pytest
 from events.webhooks import ENDS
 from service import commands as ask
 from service.handle import Handler, ViewsBehind
+from service.tasks.catalog import EMBEDDED
 from service.webhooks.address import parse_allowed
 from service.webhooks.office import WebhookOffice
 from service.webhooks.outbox import DeliveryView, list_deliveries
@@ -47,7 +48,7 @@ def opened(folder: Path, handler: Handler) -> WebhookOffice:
 
 @pytest.fixture
 async def handler(tmp_path: Path, receiver: Receiver) -> AsyncIterator[Handler]:
-    handler = Handler(tmp_path, clock=clock)
+    handler = Handler(tmp_path, clock=clock, catalog=EMBEDDED)
     await asked(handler, ask.CreateQueue(queue="default"))
     command = ask.CreateWebhook(webhook="w", url=f"{receiver.url}/hook", secret=SECRET, events=ENDS)
     await asked(handler, command)

@@ -10,12 +10,14 @@ from typing import Any
 
 import psutil
 
+from service.tasks.catalog import EMBEDDED
 from service.worker import frames
 from service.worker.child_process import ChildProcess, death
 
 
 def setup(folder: Path, **changed: Any) -> frames.Setup:
-    whole = {"device": "auto", "threads": 1, "models": ("pretend",), "preload": None, "spool": str(folder)}
+    models = (EMBEDDED["pretend"],)
+    whole = {"device": "auto", "threads": 1, "models": models, "preload": None, "spool": str(folder)}
     return frames.Setup(**{"parent": os.getpid(), **whole, **changed})
 
 
@@ -53,7 +55,7 @@ def test_it_ends_by_itself_when_its_agent_closes_the_pair(tmp_path: Path) -> Non
 
 
 def test_a_device_that_is_not_there_ends_it_with_words(tmp_path: Path) -> None:
-    (unfit,), _ = talk_to_child(setup(tmp_path, device="cuda:88", models=("demo",)))
+    (unfit,), _ = talk_to_child(setup(tmp_path, device="cuda:88", models=(EMBEDDED["demo"],)))
     assert isinstance(unfit, frames.Unfit)
     assert "cuda:88" in unfit.why
 

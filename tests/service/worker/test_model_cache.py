@@ -2,19 +2,23 @@ from __future__ import annotations
 
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
 import msgspec
 import pytest
 
-from service.tasks.catalog import MODELS
+from service.tasks.catalog import EMBEDDED
 from service.tasks.pretend import Pretend
 from service.worker import model_cache
+from service.worker.engine.engine import Engine
+from service.worker.engine.learning import Learned
 from service.worker.frames import Entered, FromChild, Loaded
 from service.worker.model_cache import ModelCache
 from service.worker.models import ModelMissing
 from service.worker.run import Cancelled, Run
+from tests.service.worker.engine.alone import in_engine
 
 
 class SlowLoader:
@@ -23,7 +27,7 @@ class SlowLoader:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
         self.let = threading.Event()
         self.loads = 0
-        self.model = msgspec.structs.replace(MODELS["pretend"], id="slow", source=str(folder))
+        self.model = msgspec.structs.replace(EMBEDDED["pretend"], id="slow", source=str(folder))
         (folder / "model_index.json").write_text("{}")
         monkeypatch.setitem(sys.modules, "tests.slow_pipeline", SimpleNamespace(load=self.load))  # type: ignore[arg-type]
         monkeypatch.setattr(Pretend, "RUNNER", "tests.slow_pipeline")
@@ -46,19 +50,22 @@ def test_a_model_is_loaded_once_and_only_the_wait_is_a_phase(slow: SlowLoader) -
     sent: list[FromChild] = []
     cache = ModelCache("cpu", 1, sent.append)
     threading.Timer(0.05, slow.let.set).start()
-    assert [cache.get(slow.run(sent)) for _ in range(2)] == ["warm", "warm"]
+    assert [in_engine(partial(cache.get, slow.run(sent))) for _ in range(2)] == ["warm", "warm"]
     assert slow.loads == 1
     assert [frame.phase for frame in sent if isinstance(frame, Entered)] == ["loading_model"]
 
 
 def test_a_cancelled_job_does_not_wait_and_loading_goes_on(slow: SlowLoader) -> None:
     cache = ModelCache("cpu", 1, lambda frame: None)
-    run = slow.run([])
-    threading.Timer(0.05, run.halt).start()
-    with pytest.raises(Cancelled):
-        cache.get(run)
+    engine = Engine(Learned())
+    waiting = engine.join(partial(cache.get, slow.run([])))
+    engine.tick()
+    assert engine.is_stuck()
+    waiting.halt_with = Cancelled()
+    assert engine.tick() == [waiting]
+    assert waiting.error is waiting.halt_with
     slow.let.set()
-    assert cache.get(slow.run([])) == "warm"
+    assert in_engine(partial(cache.get, slow.run([]))) == "warm"
     assert slow.loads == 1
 
 
@@ -67,11 +74,11 @@ def test_a_failed_load_is_told_and_tried_again_for_the_next_job(slow: SlowLoader
     cache = ModelCache("cpu", 1, sent.append)
     (tmp_path / "model_index.json").unlink()
     with pytest.raises(ModelMissing):
-        cache.get(slow.run([]))
+        in_engine(partial(cache.get, slow.run([])))
     assert any(isinstance(frame, Loaded) and frame.why_not for frame in sent)
     (tmp_path / "model_index.json").write_text("{}")
     slow.let.set()
-    assert cache.get(slow.run([])) == "warm"
+    assert in_engine(partial(cache.get, slow.run([]))) == "warm"
 
 
 @pytest.mark.parametrize(

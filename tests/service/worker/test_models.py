@@ -5,20 +5,20 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from service.tasks.catalog import MODELS
+from service.tasks.catalog import EMBEDDED
 from service.worker.models import ModelMissing, available, by_task, check, is_real, versions
 
 
 def test_every_model_of_the_catalogue_can_run_here() -> None:
-    assert set(available()) == set(MODELS)
+    assert available(EMBEDDED.values()) == tuple(EMBEDDED.values())
 
 
 def test_models_are_grouped_by_task() -> None:
-    assert by_task(["demo", "pretend"]) == {"text-to-image": ("demo",), "pretend": ("pretend",)}
+    assert by_task(EMBEDDED.values()) == {"text-to-image": ("demo",), "pretend": ("pretend",)}
 
 
 def test_a_folder_without_weights_is_missing_without_telling_its_path(tmp_path: Path) -> None:
-    model = msgspec.structs.replace(MODELS["demo"], source=str(tmp_path))
+    model = msgspec.structs.replace(EMBEDDED["demo"], source=str(tmp_path))
     with pytest.raises(ModelMissing, match=r"no model_index\.json") as raised:
         check(model)
     assert str(tmp_path) not in str(raised.value)
@@ -27,12 +27,12 @@ def test_a_folder_without_weights_is_missing_without_telling_its_path(tmp_path: 
 def test_a_missing_library_is_named_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.worker.models.LIBRARIES", ("no_such_library",))
     with pytest.raises(ModelMissing, match=r"no_such_library.*pip install 'safelight\[worker\]'"):
-        check(MODELS["demo"])
-    check(MODELS["pretend"])
+        check(EMBEDDED["demo"])
+    check(EMBEDDED["pretend"])
 
 
 def test_pretend_needs_nothing() -> None:
-    assert [is_real(name) for name in ("demo", "pretend")] == [True, False]
+    assert [is_real(EMBEDDED[name]) for name in ("demo", "pretend")] == [True, False]
 
 
 def test_versions_name_what_a_picture_depends_on() -> None:

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from service.tasks.catalog import MODELS
+from service.tasks.catalog import EMBEDDED
 from service.tasks.pretend import Pretend
 from service.worker.frames import Entered, FromChild, Stepped
 from service.worker.run import Cancelled, Run
 
 
 def make_run(sent: list[FromChild], is_watched: bool = False) -> Run:
-    return Run("j", 1, MODELS["pretend"], Pretend(), Path(), sent.append, lambda: is_watched)
+    return Run("j", 1, EMBEDDED["pretend"], Pretend(), Path(), sent.append, lambda: is_watched)
 
 
 def test_a_phase_is_told_once_and_its_seconds_are_counted() -> None:

@@ -59,7 +59,7 @@ export class SubmitForm {
   }
 
   get #schema() {
-    return this.#schemas.get(this.#model.task);
+    return this.#schemas.get(this.#model.tasks[0]);
   }
 
   /** Show the fields of the chosen model; what was entered stays where it still means something. */
@@ -113,7 +113,7 @@ export class SubmitForm {
     const params = Object.assign({}, ...this.#fields.map((field) => field.read()));
     if ("prompt" in this.#schema.properties) params.prompt = byId("prompt").value.trim();
     const { count, tags, ...request } = Object.assign({}, ...this.#request.map((field) => field.read()));
-    const body = { task: this.#model.task, model: this.#model.id, params, ...request };
+    const body = { task: this.#model.tasks[0], model: this.#model.id, params, ...request };
     if (tags) body.tags = tagsIn(tags);
     if (this.#parent) body.parent = this.#parent;
     return count === 1 ? body : { ...body, count };

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
-from service.tasks.catalog import MODELS, Model
+from service.tasks.catalog import EMBEDDED, Model
 from service.tasks.task import Params
 from service.worker.frames import Entered, FromChild, Stepped
-from service.worker.run import Run
+from service.worker.run import Made, Run
+from tests.service.worker.engine.alone import in_engine
 
 
 def model_at(folder: Path, task: str) -> Model:
     """A catalogue entry for weights in `folder`."""
-    return msgspec.structs.replace(MODELS["pretend"], id="tiny", task=task, source=str(folder))
+    return msgspec.structs.replace(EMBEDDED["pretend"], id="tiny", tasks=(task,), source=str(folder))
 
 
 class Desk:
@@ -42,6 +44,12 @@ class Desk:
             inputs=inputs or {},
         )
         return self.current
+
+    def made(self, runner: Any, loaded: Any, params: Params, inputs: Mapping[str, Path] | None = None) -> Made:
+        """What the module `runner` computes, as the only job of an engine."""
+        run = self.run(params, inputs)
+        made: Made = in_engine(lambda: runner.compute(run, loaded))
+        return made
 
     @property
     def steps(self) -> list[tuple[int, int]]:

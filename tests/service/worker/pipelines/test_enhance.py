@@ -28,17 +28,17 @@ def params(**changed: Any) -> Enhance:
 
 
 def written(writer: Any, folder: Path, **changed: Any) -> str:
-    from service.worker.pipelines.enhance import compute
+    from service.worker.pipelines import enhance
 
-    (file,) = compute(Desk(folder, model_at(folder, Enhance.TASK)).run(params(**changed)), writer).export()
+    (file,) = Desk(folder, model_at(folder, Enhance.TASK)).made(enhance, writer, params(**changed)).export()
     return (folder / file.name).read_text()
 
 
 def test_a_prompt_becomes_a_text_that_only_the_file_holds(writer: Any, tmp_path: Path) -> None:
-    from service.worker.pipelines.enhance import compute
+    from service.worker.pipelines import enhance
 
     desk = Desk(tmp_path, model_at(tmp_path, Enhance.TASK))
-    made = compute(desk.run(params()), writer)
+    made = desk.made(enhance, writer, params())
     (file,) = made.export()
     text = (tmp_path / file.name).read_text()
     assert (file.media_type, file.bytes) == ("text/plain", len(text.encode()))
@@ -62,12 +62,12 @@ def test_the_seed_chooses_the_words_and_no_temperature_the_likeliest(writer: Any
 
 
 def test_a_cancel_lands_within_a_token_and_leaves_the_model_as_it_was(writer: Any, tmp_path: Path) -> None:
-    from service.worker.pipelines.enhance import compute
+    from service.worker.pipelines import enhance
 
     before = written(writer, tmp_path)
     desk = Desk(tmp_path, model_at(tmp_path, Enhance.TASK), halt_at=0)
     with pytest.raises(Cancelled):
-        compute(desk.run(params(max_new_tokens=400)), writer)
+        desk.made(enhance, writer, params(max_new_tokens=400))
     assert desk.current.step == 0
     assert written(writer, tmp_path) == before
 

@@ -32,11 +32,11 @@ def params(**changed: Any) -> TextToAudio:
 
 @pytest.mark.parametrize("kind", ["flac", "wav"])
 def test_a_prompt_becomes_a_sound_that_says_how_it_was_made(loaded: Any, tmp_path: Path, kind: str) -> None:
-    from service.worker.pipelines.text_to_audio import compute
+    from service.worker.pipelines import text_to_audio
     from tests.tiny.sounds import RATE_HZ
 
     desk = Desk(tmp_path, model_at(tmp_path, TextToAudio.TASK))
-    made = compute(desk.run(params(format=kind)), loaded)
+    made = desk.made(text_to_audio, loaded, params(format=kind))
     (file,) = made.export()
     with soundfile.SoundFile(tmp_path / file.name) as sound:
         wave, told = sound.read(), json.loads(sound.comment)
@@ -51,25 +51,25 @@ def test_a_prompt_becomes_a_sound_that_says_how_it_was_made(loaded: Any, tmp_pat
 
 
 def test_a_cancel_lands_within_a_step_and_leaves_the_pipeline_as_it_was(loaded: Any, tmp_path: Path) -> None:
-    from service.worker.pipelines.text_to_audio import compute
+    from service.worker.pipelines import text_to_audio
 
     model = model_at(tmp_path, TextToAudio.TASK)
 
     def digest() -> str:
-        (file,) = compute(Desk(tmp_path, model).run(params()), loaded).export()
+        (file,) = Desk(tmp_path, model).made(text_to_audio, loaded, params()).export()
         return file.digest
 
     before = digest()
     desk = Desk(tmp_path, model, halt_at=2)
     with pytest.raises(Cancelled):
-        compute(desk.run(params(steps=100)), loaded)
+        desk.made(text_to_audio, loaded, params(steps=100))
     assert desk.steps[-1][0] == desk.current.step < 100
     assert digest() == before
 
 
 def test_another_seed_gives_another_sound(loaded: Any, tmp_path: Path) -> None:
-    from service.worker.pipelines.text_to_audio import compute
+    from service.worker.pipelines import text_to_audio
 
     desk = Desk(tmp_path, model_at(tmp_path, TextToAudio.TASK))
-    digests = {compute(desk.run(params(seed=seed)), loaded).export()[0].digest for seed in (1, 1, 2)}
+    digests = {desk.made(text_to_audio, loaded, params(seed=seed)).export()[0].digest for seed in (1, 1, 2)}
     assert len(digests) == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.tasks.catalog import MODELS
+from service.tasks.catalog import EMBEDDED
 from service.tasks.text_to_image import TextToImage
 from service.worker.demo_model import WEIGHTS
 from service.worker.frames import Entered, FromChild, Shown, Stepped
 from service.worker.models import ModelMissing
 from service.worker.run import Cancelled, Run
+from tests.service.worker.engine.alone import in_engine
 
-DEMO = MODELS["demo"]
+DEMO = EMBEDDED["demo"]
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +65,7 @@ class Desk:
 
 def drawn(pipeline: Any, loaded: Any, folder: Path, **changed: Any) -> np.ndarray:
     """The exported picture, read back."""
-    made = pipeline.compute(Desk(folder).run(**changed), loaded)
+    made = in_engine(partial(pipeline.compute, Desk(folder).run(**changed), loaded))
     (file,) = made.export()
     return np.asarray(Image.open(io.BytesIO((folder / file.name).read_bytes())))
 
@@ -92,7 +94,7 @@ def test_steps_are_counted_with_and_without_guidance(
     pipeline: Any, loaded: Any, tmp_path: Path, guidance: float
 ) -> None:
     desk = Desk(tmp_path)
-    made = pipeline.compute(desk.run(guidance=guidance, steps=3), loaded)
+    made = in_engine(partial(pipeline.compute, desk.run(guidance=guidance, steps=3), loaded))
     steps = [(frame.step, frame.steps) for frame in desk.sent if isinstance(frame, Stepped)]
     phases = [frame.phase for frame in desk.sent if isinstance(frame, Entered)]
     assert steps[0] == (0, 3)
@@ -104,7 +106,7 @@ def test_steps_are_counted_with_and_without_guidance(
 def test_a_cancelled_run_stops_within_one_step(pipeline: Any, loaded: Any, tmp_path: Path) -> None:
     desk = Desk(tmp_path, halt_at=0)  # halted between the denoiser's start and its first block
     with pytest.raises(Cancelled):
-        pipeline.compute(desk.run(steps=50), loaded)
+        in_engine(partial(pipeline.compute, desk.run(steps=50), loaded))
     assert desk.current.step == 0
     assert "decoding" not in [frame.phase for frame in desk.sent if isinstance(frame, Entered)]
 
@@ -113,7 +115,7 @@ def test_a_cancel_leaves_the_pipeline_as_it_was(pipeline: Any, loaded: Any, tmp_
     before = drawn(pipeline, loaded, tmp_path)
     for halt_at in (0, 1, 5):
         with pytest.raises(Cancelled):
-            pipeline.compute(Desk(tmp_path, halt_at=halt_at).run(steps=50), loaded)
+            in_engine(partial(pipeline.compute, Desk(tmp_path, halt_at=halt_at).run(steps=50), loaded))
     assert np.array_equal(drawn(pipeline, loaded, tmp_path), before)
 
 
@@ -121,13 +123,13 @@ def test_no_hook_stays_behind(pipeline: Any, loaded: Any, tmp_path: Path) -> Non
     before = count_hooks(loaded.pipe)
     drawn(pipeline, loaded, tmp_path, steps=1)
     with pytest.raises(Cancelled):
-        pipeline.compute(Desk(tmp_path, halt_at=0).run(), loaded)
+        in_engine(partial(pipeline.compute, Desk(tmp_path, halt_at=0).run(), loaded))
     assert count_hooks(loaded.pipe) == before
 
 
 def test_watching_changes_no_pixel(pipeline: Any, loaded: Any, tmp_path: Path) -> None:
     desk = Desk(tmp_path, is_watched=True)
-    made = pipeline.compute(desk.run(), loaded)
+    made = in_engine(partial(pipeline.compute, desk.run(), loaded))
     (file,) = made.export()
     watched = np.asarray(Image.open(io.BytesIO((tmp_path / file.name).read_bytes())))
     assert any(isinstance(frame, Shown) for frame in desk.sent)
@@ -139,7 +141,7 @@ def test_steps_are_counted_without_a_step_callback(pipeline: Any, loaded: Any, t
     blind = pipeline.Loaded(loaded.pipe, "cpu", "float32", None)
     blind.inputs = loaded.inputs - {"callback_on_step_end"}
     desk = Desk(tmp_path)
-    pipeline.compute(desk.run(steps=3), blind)
+    in_engine(partial(pipeline.compute, desk.run(steps=3), blind))
     assert [frame.step for frame in desk.sent if isinstance(frame, Stepped)][-1] == 3
     assert blind.calls_per_step == {True: 1}
 

@@ -74,7 +74,7 @@ def test_a_prompt_becomes_a_video_that_says_how_it_was_made(pipelines: Any, tmp_
     from service.worker.pipelines import text_to_video
 
     of = desk(tmp_path)
-    made = text_to_video.compute(of.run(text_params()), pipelines(family))
+    made = of.made(text_to_video, pipelines(family), text_params())
     (file,) = made.export()
     shape = {frame.shape for frame in frames_of(tmp_path, file)}
     with av.open(tmp_path / file.name) as container:
@@ -97,13 +97,12 @@ def test_steps_are_right_from_the_first_run_without_a_callback(pipelines: Any, t
     blind = Loaded(pipelines(family).pipe, "cpu", "float32", None)
     blind.inputs = blind.inputs - {"callback_on_step_end"}
     of, steps = desk(tmp_path), []
-    run = of.run(text_params())
     hooks = [
-        part.register_forward_hook(lambda *_: steps.append(run.step))
+        part.register_forward_hook(lambda *_: steps.append(of.current.step))
         for part in (blind.pipe.transformer, getattr(blind.pipe, "transformer_2", None))
         if part is not None
     ]
-    text_to_video.compute(run, blind)
+    of.made(text_to_video, blind, text_params())
     for hook in hooks:
         hook.remove()
     calls = 1 if family == "ltx" else 2
@@ -114,7 +113,7 @@ def test_the_middle_frame_is_shown(pipelines: Any, tmp_path: Path) -> None:
     from service.worker.pipelines import text_to_video
 
     of = desk(tmp_path, is_watched=True)
-    text_to_video.compute(of.run(text_params()), pipelines("wan"))
+    of.made(text_to_video, pipelines("wan"), text_params())
     shown = next(frame for frame in of.sent if isinstance(frame, Shown))
     assert (shown.width, shown.height) == (256, 256)
 
@@ -123,14 +122,14 @@ def test_a_cancel_lands_within_a_step_and_leaves_the_pipeline_as_it_was(pipeline
     from service.worker.pipelines import text_to_video
 
     def made() -> Any:
-        (file,) = text_to_video.compute(desk(tmp_path).run(text_params()), pipelines("wan")).export()
+        (file,) = desk(tmp_path).made(text_to_video, pipelines("wan"), text_params()).export()
         return np.stack(list(frames_of(tmp_path, file)))
 
     before = made()
     for halt_at in (0, 2):
         of = desk(tmp_path, halt_at=halt_at)
         with pytest.raises(Cancelled):
-            text_to_video.compute(of.run(text_params(steps=50)), pipelines("wan"))
+            of.made(text_to_video, pipelines("wan"), text_params(steps=50))
         assert of.steps[-1][0] == of.current.step < 50
     assert np.array_equal(made(), before)
 
@@ -141,7 +140,7 @@ def test_a_video_becomes_another_with_the_model_that_makes_videos(
     from service.worker.pipelines import video_to_video
 
     of = desk(tmp_path)
-    made = video_to_video.compute(of.run(video_params(), {"video": clip}), pipelines("wan"))
+    made = of.made(video_to_video, pipelines("wan"), video_params(), {"video": clip})
     (file,) = made.export()
     assert (file.media_type, file.width, file.height, file.frames, file.fps) == ("video/mp4", 64, 64, 9, 12)
     assert len(list(frames_of(tmp_path, file))) == 9
@@ -152,7 +151,7 @@ def test_a_class_that_takes_no_video_says_so(pipelines: Any, tmp_path: Path, cli
     from service.worker.pipelines import video_to_video
 
     with pytest.raises(ModelMissing, match="is a LTXPipeline that takes no video; give the task video-to-video"):
-        video_to_video.compute(desk(tmp_path).run(video_params(), {"video": clip}), pipelines("ltx"))
+        desk(tmp_path).made(video_to_video, pipelines("ltx"), video_params(), {"video": clip})
 
 
 def test_what_is_no_video_is_refused_in_words(pipelines: Any, tmp_path: Path) -> None:
@@ -161,5 +160,5 @@ def test_what_is_no_video_is_refused_in_words(pipelines: Any, tmp_path: Path) ->
     path = tmp_path / "not-a-video"
     path.write_bytes(b"\0" * 100)
     with pytest.raises(Unreadable, match=r"no video that can be decoded \(InvalidDataError\); send MP4") as raised:
-        video_to_video.compute(desk(tmp_path).run(video_params(), {"video": path}), pipelines("wan"))
+        desk(tmp_path).made(video_to_video, pipelines("wan"), video_params(), {"video": path})
     assert str(tmp_path) not in str(raised.value)

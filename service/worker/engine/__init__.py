@@ -1,0 +1,1 @@
+"""The step engine: several jobs on one device, each in its own pipeline call, together at the denoiser."""

@@ -1,0 +1,85 @@
+"""How many rows a call should have, learned from how long calls took.
+
+More rows in a call are worth their latency only while they raise throughput, and where that ends differs by model,
+size and device: small pictures gain two thirds from eight rows, a large model at 1024 x 1024 gains nothing from
+two (docs/worker.md). So sizes are tried gradually, each at most twice the best one known, and the smallest is kept
+whose throughput is near the best. A size that ran out of memory is never tried again.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable
+from statistics import median
+from typing import Any, Protocol
+
+KEPT = 15
+"""Newest times kept of a size; their median is its time: a first call compiles kernels, a busy moment passes."""
+
+TRIED = 3
+"""Calls after which a size counts as tried."""
+
+NEAR = 0.95
+"""Share of the best throughput that is good enough for fewer rows, each of which has its answer sooner."""
+
+FIRST = 2
+"""Rows of the first try: one job with guidance."""
+
+
+class Sized(Protocol):
+    """What is looked at of a call: its key, and the rows of one job's call."""
+
+    key: Any
+    rows: int
+
+
+class Curve:
+    """What is known of calls of one key: rows -> newest seconds of a call."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[int, deque[float]] = {}
+        self.ceiling: int | None = None  # rows that surely fit, once some did not
+
+    def took(self, rows: int, seconds: float) -> None:
+        """Note a call of so many rows."""
+        self.seconds.setdefault(rows, deque(maxlen=KEPT)).append(seconds)
+
+    def too_many(self, rows: int) -> None:
+        """Note that so many rows did not fit: half of them is the most from now on."""
+        least = max(1, rows // 2)
+        self.ceiling = least if self.ceiling is None else min(self.ceiling, least)
+
+    def most_rows(self) -> int:
+        """The rows to give a call at most."""
+        rates = {rows: rows / median(times) for rows, times in self.seconds.items() if len(times) >= TRIED}
+        if not rates:
+            most = max(self.seconds, default=FIRST)
+        else:
+            best = max(rates.values())
+            good = min(rows for rows, rate in rates.items() if rate >= NEAR * best)
+            most = 2 * good if good == max(rates) else good
+        return most if self.ceiling is None else min(most, self.ceiling)
+
+
+class Learned:
+    """Curves by key."""
+
+    def __init__(self) -> None:
+        self.curves: dict[Hashable, Curve] = {}
+
+    def most_rows(self, call: Sized) -> int:
+        """The rows that a call like this one should have at most; never less than it has by itself."""
+        return max(call.rows, self._curve(call).most_rows())
+
+    def took(self, call: Sized, rows: int, seconds: float) -> None:
+        """A call like this one, of so many rows, took so long."""
+        if call.key is not None:
+            self._curve(call).took(rows, seconds)
+
+    def too_many(self, call: Sized, rows: int) -> None:
+        """A call like this one, of so many rows, ran out of memory."""
+        if call.key is not None:
+            self._curve(call).too_many(rows)
+
+    def _curve(self, call: Sized) -> Curve:
+        return self.curves.setdefault(call.key, Curve())

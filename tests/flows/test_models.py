@@ -1,0 +1,65 @@
+"""Models of one's own through every real part: the file, service, worker, GPU child, a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import httpx
+import pytest
+from click.testing import CliRunner
+
+from service.worker.cli import worker
+from tests.service_process import running_service, wait_for
+from web.serve import serve
+
+FILE = """
+[models.quick]
+title = "Four steps of the demo model"
+source = "package:demo_model"
+tasks = ["text-to-image", "pretend"]
+defaults = { steps = 4, guidance = 2.0, width = 512, height = 512 }
+sizes = [[512, 512]]
+enlarge = 8
+memory_bytes = "1 MiB"
+"""
+
+
+def test_a_model_of_the_data_folder_is_known_to_the_service_and_drawn_with_by_its_worker(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "models.toml").write_text(FILE)
+    with running_service(tmp_path) as service, httpx.Client(base_url=service.url) as client:
+        submitted = [
+            client.post("/v1/jobs", json=body).json()
+            for body in ({"params": {"prompt": "a large red circle"}}, {"task": "pretend", "params": {}})
+        ]
+        for job in submitted:
+            said = wait_for(
+                lambda job=job: (found := client.get(f"/v1/jobs/{job['id']}").json())["status"] == "completed"
+                and found,
+                60, "the job to complete", service.log,
+            )  # fmt: skip
+            assert said["model"] == "quick"
+            assert said["params"]["steps"] == 4
+        listed = client.get("/v1/models").json()["models"]
+        assert [(m["id"], m["tasks"], m["is_available"]) for m in listed] == [
+            ("quick", ["text-to-image", "pretend"], True),
+            ("demo", ["text-to-image"], True),
+            ("pretend", ["pretend"], True),
+        ]
+
+
+@pytest.mark.parametrize("command", [serve, worker])
+def test_a_file_with_mistakes_is_a_misuse_that_names_every_one(command: object, tmp_path: Path) -> None:
+    file = tmp_path / "models.toml"
+    file.write_text(FILE.replace("steps = 4", "steps = 0").replace("enlarge = 8", 'enlarge = "8"'))
+    done = CliRunner().invoke(command, ["--models", str(file)])  # type: ignore[arg-type]
+    assert done.exit_code == 2
+    assert f"{file}: models.quick.enlarge: '8' is not accepted" in done.output
+
+
+def test_a_worker_is_told_which_models_there_are(tmp_path: Path) -> None:
+    file = tmp_path / "models.toml"
+    file.write_text(FILE)
+    done = CliRunner().invoke(worker, ["--models", str(file), "--model", "dall-e"])
+    assert done.exit_code == 2
+    assert "'dall-e' is not in the catalogue; use quick, demo, pretend" in done.output
