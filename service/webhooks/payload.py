@@ -25,18 +25,18 @@ class ErrorData(msgspec.Struct, frozen=True):
     message: str
 
 
-class ArtifactData(msgspec.Struct, frozen=True, kw_only=True):
-    """A stored file; `url` is a path of the service."""
+class ArtifactData(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A stored file; `url` is a path of the service. What a picture does not have is left out."""
 
     digest: str
     media_type: str
     bytes: int
     width: int | None
     height: int | None
-    frames: int | None
-    fps: float | None
-    seconds: float | None
-    sample_rate_hz: int | None
+    frames: int | None = None
+    fps: float | None = None
+    seconds: float | None = None
+    sample_rate_hz: int | None = None
     url: str
 
 
