@@ -25,7 +25,9 @@ WHEN = "90m, 14:30, '2026-12-24 18:00' or RFC 3339"
 @click.option(
     "--prompt", "prompts", multiple=True, help="Another prompt (default: none): a job for each. Repeatable."
 )
-@click.option("--task", help="What to make (default: text-to-image).")
+@click.option(
+    "--task", help="What to make (default: text-to-image; image-to-image with --image, inpaint with --mask)."
+)
 @click.option("--model", help="Model id (default: the task's first model).")
 @click.option("--queue", default="default", show_default=True, help="Queue to wait in.")
 @click.option(
@@ -37,6 +39,14 @@ WHEN = "90m, 14:30, '2026-12-24 18:00' or RFC 3339"
 )
 @click.option("--seed", type=click.IntRange(0), help="Starts the noise (default: drawn by the service).")
 @click.option("--steps", type=click.IntRange(1), help="Denoising steps (default: the model's).")
+@click.option(
+    "--image", type=click.Path(dir_okay=False, path_type=Path),
+    help="Picture to start from, a PNG, JPEG or WebP file (default: none).",
+)  # fmt: skip
+@click.option(
+    "--mask", type=click.Path(dir_okay=False, path_type=Path),
+    help="Picture of the same size, white where it is to be made anew (default: none).",
+)  # fmt: skip
 @click.option("--param", "pairs", multiple=True, metavar="NAME=VALUE", help="Any other parameter. Repeatable.")
 @click.option(
     "--count", type=click.IntRange(1, 1000),
@@ -63,6 +73,8 @@ def submit(
     pairs: tuple[str, ...],
     seed: int | None,
     steps: int | None,
+    image: Path | None,
+    mask: Path | None,
     wait: bool,
     output: Path | None,
     idempotency_key: str | None,
@@ -72,7 +84,11 @@ def submit(
     """Submit a job, follow it, and save its result. Several prompts, seeds or a count make a batch."""
     if fields["seeds"] and (fields["count"] or seed is not None):
         raise click.UsageError("--seeds says how many and which; leave --count and --seed out")
-    given = {"prompt": prompt, "seed": seed, "steps": steps}
+    files = {name: path for name, path in (("image", image), ("mask", mask)) if path is not None}
+    if files and fields["task"] is None:
+        fields["task"] = "inpaint" if mask else "image-to-image"
+    given: dict[str, Any] = {"prompt": prompt, "seed": seed, "steps": steps}
+    given |= {name: client.upload(path).digest for name, path in files.items()}
     if prompts:
         del given["prompt"]
         fields["prompts"] = tuple(filter(None, [prompt])) + prompts

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 
 MAX_SEED = 2**53 - 1
 """Largest seed: every JSON reader, JavaScript included, keeps integers exact up to here."""
-
-PictureFormat = Annotated[Literal["png", "webp", "jpeg"], msgspec.Meta(description="of the file; png is lossless")]
 
 Digest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 """A stored file by its name: the hex SHA-256 of its bytes."""

@@ -6,11 +6,10 @@ from typing import Annotated, ClassVar
 
 from msgspec import Meta
 
-from service.tasks.denoising import Denoising
-from service.tasks.task import PictureFormat
+from service.tasks.denoising import Drawing
 
 
-class TextToImage(Denoising, frozen=True, kw_only=True):
+class TextToImage(Drawing, frozen=True, kw_only=True):
     """A picture of what `prompt` says."""
 
     TASK: ClassVar[str] = "text-to-image"
@@ -18,4 +17,3 @@ class TextToImage(Denoising, frozen=True, kw_only=True):
 
     width: Annotated[int, Meta(ge=64, le=4096, multiple_of=8, description="px")]
     height: Annotated[int, Meta(ge=64, le=4096, multiple_of=8, description="px")]
-    format: PictureFormat = "png"

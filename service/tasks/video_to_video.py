@@ -19,7 +19,9 @@ class VideoToVideo(Denoising, frozen=True, kw_only=True):
     RUN_TIMEOUT_S: ClassVar[float] = 4 * 3600.0
 
     video: Annotated[Digest, Meta(description="a stored video: the hex SHA-256 of its bytes")]
-    strength: Annotated[float, Meta(gt=0.0, le=1.0, description="how much is drawn anew; 1 keeps nothing")]
+    strength: Annotated[
+        float, Meta(gt=0.0, le=1.0, description="how far to go from the video: this share of the steps is run")
+    ] = 0.6
     width: Annotated[int, Meta(ge=64, le=2048, multiple_of=16, description="px; the input is scaled to it")]
     height: Annotated[int, Meta(ge=64, le=2048, multiple_of=16, description="px")]
     frames: Annotated[int, Meta(ge=1, le=1000, description="of the input that are used, from its beginning")]

@@ -24,8 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
-from service.tasks.task import Params, PictureFormat
-from service.tasks.text_to_image import TextToImage
+from service.tasks.denoising import Drawing
+from service.tasks.task import Params
 from service.worker.frames import SpooledFile
 
 JPEG_QUALITY = 95  # with a colour for every pixel: 39 dB on a photo with grain, in 4 ms a megapixel
@@ -42,8 +42,8 @@ _XMP = (
 )
 
 
-def picture(pixels: NDArray[np.uint8], kind: PictureFormat, texts: Mapping[str, str]) -> bytes:
-    """A file of `pixels` (height, width, 3) with the two `texts` that `picture_texts` gives."""
+def picture(pixels: NDArray[np.uint8], kind: str, texts: Mapping[str, str]) -> bytes:
+    """A file of `pixels` (height, width, 3), `kind` as in Drawing.format, with the two texts of `picture_texts`."""
     if kind == "png":
         return png(pixels, texts)
     image, out = Image.fromarray(pixels), io.BytesIO()
@@ -104,14 +104,16 @@ def _xmp(record: str) -> bytes:
     return _XMP.format(escape(text)).encode()
 
 
-def picture_texts(job: str, attempt: int, model: str, params: TextToImage, sampler: str) -> dict[str, str]:
+def picture_texts(
+    job: str, attempt: int, model: str, params: Drawing, size: tuple[int, int], sampler: str
+) -> dict[str, str]:
     """What a picture says about itself: `parameters` as picture tools write it, `safelight` as JSON."""
     facts = {
         "Steps": params.steps,
         "Sampler": sampler,
         "CFG scale": f"{params.guidance:g}",
         "Seed": params.seed,
-        "Size": f"{params.width}x{params.height}",
+        "Size": f"{size[0]}x{size[1]}",
         "Model": model,
     }
     lines = [params.prompt]

@@ -45,7 +45,7 @@ class Run:
         folder: Path,
         send: Callable[[FromChild], None],
         is_watched: Callable[[], bool],
-        inputs: Mapping[str, Path] = {},
+        inputs: Mapping[str, Path] | None = None,
     ) -> None:
         """`folder` takes the result files; `is_watched` tells whether previews are wanted now; `inputs` are the
         pictures that the job starts from, by param."""

@@ -11,15 +11,13 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from service.worker.failures import InvalidInput
+
 MEDIA_TYPE = "video/mp4"
 
 # 4 ms of CPU a frame of 832 x 480 px; "medium" takes three times as long for a third of a decibel (docs/worker.md)
 ENCODER = "libx264"
 OPTIONS = {"preset": "veryfast", "crf": "18"}
-
-
-class Unreadable(ValueError):
-    """A file is no video that can be decoded; the message says what is expected."""
 
 
 def mp4(frames: NDArray[np.uint8], fps: float, record: str) -> bytes:
@@ -47,7 +45,7 @@ def _exact(fps: float) -> Fraction:
 def frames_of(path: Path, most: int) -> tuple[list[NDArray[np.uint8]], float]:
     """The first frames of a video, at most `most`, each (height, width, 3), and its frames a second.
 
-    Raises Unreadable.
+    Raises InvalidInput.
     """
     frames: list[NDArray[Any]] = []
     try:
@@ -59,7 +57,9 @@ def frames_of(path: Path, most: int) -> tuple[list[NDArray[np.uint8]], float]:
                 if len(frames) == most:
                     break
     except (av.FFmpegError, IndexError) as error:
-        raise Unreadable(f"the input is no video that can be decoded ({type(error).__name__}); send MP4") from error
+        raise InvalidInput(
+            f"the input is no video that can be decoded ({type(error).__name__}); send MP4"
+        ) from error
     if not frames or not rate:
-        raise Unreadable(f"the input video has {len(frames)} frames at {rate} a second; send one that plays")
+        raise InvalidInput(f"the video has {len(frames)} frames at {rate} a second; send one that plays")
     return frames, float(rate)

@@ -76,11 +76,11 @@ def autoencoder(channels: int, **changed: Any) -> diffusers.AutoencoderKL:
     ).eval()
 
 
-def unet(cross: int, **changed: Any) -> diffusers.UNet2DConditionModel:
+def unet(cross: int, in_channels: int = 4, **changed: Any) -> diffusers.UNet2DConditionModel:
     """A denoiser of two levels."""
     return diffusers.UNet2DConditionModel(
         sample_size=16,
-        in_channels=4,
+        in_channels=in_channels,
         out_channels=4,
         block_out_channels=(32, 64),
         layers_per_block=1,
@@ -176,7 +176,21 @@ def _flux() -> diffusers.FluxPipeline:
     )
 
 
-PICTURES: Mapping[str, Callable[[], Any]] = {"sd": _sd, "sdxl": _sdxl, "sd3": _sd3, "flux": _flux}
+def _upscaler() -> diffusers.StableDiffusionUpscalePipeline:
+    return diffusers.StableDiffusionUpscalePipeline(
+        vae=autoencoder(4),
+        text_encoder=CLIPTextModel(clip_config()).eval(),
+        tokenizer=clip_tokenizer(),
+        unet=unet(32, attention_head_dim=4, in_channels=7, num_class_embeds=1000),
+        low_res_scheduler=diffusers.DDPMScheduler(),
+        scheduler=diffusers.DDIMScheduler(prediction_type="v_prediction"),
+        max_noise_level=350,
+    )
+
+
+PICTURES: Mapping[str, Callable[[], Any]] = {
+    "sd": _sd, "sdxl": _sdxl, "sd3": _sd3, "flux": _flux, "upscaler": _upscaler,
+}  # fmt: skip
 """What builds each pipeline."""
 
 

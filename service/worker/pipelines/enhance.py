@@ -71,7 +71,7 @@ def compute(run: Run, writer: Writer) -> Made:
     return Made(facts, partial(_export, run, text))
 
 
-class _Dice(transformers.LogitsProcessor):  # type: ignore[misc]
+class _Dice(transformers.LogitsProcessor):
     """Makes the likeliest next token one drawn at random, by the Gumbel-max trick.
 
     With a generator of the job's own: transformers itself draws from torch's, which all jobs of a thread share.

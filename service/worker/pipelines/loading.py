@@ -33,6 +33,7 @@ class Loaded:
         self.dtype = dtype
         self.colours = colours
         self.inputs = inputs_of(pipe)
+        self.relatives: dict[Any, Any] = {}  # AutoPipeline class -> the class of its family around these weights
         self.calls_per_step: dict[bool, int] = {}  # with guidance or without -> denoiser calls, as last seen
 
 

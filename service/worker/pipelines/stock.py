@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -15,20 +15,29 @@ from service.worker.pipelines.watch import Watch, watching
 from service.worker.run import Run
 
 
-def call(run: Run, loaded: Loaded, more: Mapping[str, Any], pipe: Any = None, steps: int | None = None) -> Any:
+def call(
+    run: Run,
+    loaded: Loaded,
+    more: Mapping[str, Any],
+    pipe: Any = None,
+    steps: int | None = None,
+    prepare: Callable[[Any], None] | None = None,
+) -> Any:
     """What the pipeline makes of the run's params and `more` arguments, as far as its class knows them.
 
     `pipe` is another class around the same components. `steps` are the steps it will really take, where that is
-    not what was asked for. Raises Cancelled within a step of being told to halt; the pipeline stays usable.
+    not what was asked for. `prepare` may change the job's own copy of the pipeline. Raises Cancelled within a step
+    of being told to halt; the pipeline stays usable.
     """
-    params = _params(run)
+    params = run.params
+    assert isinstance(params, Denoising), f"{type(params).__name__} is no task of a diffusion pipeline"
     run.enter("preparing")
     pipe, inputs = (loaded.pipe, loaded.inputs) if pipe is None else (pipe, inputs_of(pipe))
     steps = params.steps if steps is None else steps
-    has_guidance = params.guidance > 1
-    watch = Watch(run, steps, loaded.calls_per_step.get(has_guidance, 1), partial(_show, run, loaded))
     # drawn on the CPU, so that a seed gives the same noise on every device
     generator = torch.Generator("cpu").manual_seed(params.seed)
+    has_guidance = params.guidance > 1
+    watch = Watch(run, steps, loaded.calls_per_step.get(has_guidance, 1), partial(_show, run, loaded))
     wanted = {
         "prompt": params.prompt,
         "negative_prompt": params.negative_prompt or None,
@@ -41,6 +50,8 @@ def call(run: Run, loaded: Loaded, more: Mapping[str, Any], pipe: Any = None, st
     }
     try:
         with watching(pipe, watch, generator) as own:
+            if prepare is not None:
+                prepare(own)
             made = own(**{name: value for name, value in wanted.items() if name in inputs})
     finally:
         pipe.maybe_free_model_hooks()
@@ -48,15 +59,9 @@ def call(run: Run, loaded: Loaded, more: Mapping[str, Any], pipe: Any = None, st
     return made
 
 
-def facts(run: Run, loaded: Loaded) -> dict[str, Any]:
+def facts(params: Denoising, loaded: Loaded) -> dict[str, Any]:
     """What a rerun needs to know beside the params."""
-    return {"seed": _params(run).seed, "scheduler": _scheduler_facts(loaded.pipe.scheduler), "dtype": loaded.dtype}
-
-
-def _params(run: Run) -> Denoising:
-    params = run.params
-    assert isinstance(params, Denoising), f"{type(params).__name__} is no task of a diffusion pipeline"
-    return params
+    return {"seed": params.seed, "scheduler": _scheduler_facts(loaded.pipe.scheduler), "dtype": loaded.dtype}
 
 
 def sampler(loaded: Loaded) -> str:

@@ -28,7 +28,7 @@ def compute(run: Run, loaded: Loaded) -> Made:
     wave = np.asarray(stock.call(run, loaded, dict.fromkeys(LENGTHS, params.seconds)).audios[0])
     rate_hz = _rate_hz(loaded.pipe)
     facts = {"sample_rate_hz": rate_hz}
-    return Made(stock.facts(run, loaded) | facts, partial(_export, run, params, np.atleast_2d(wave).T, rate_hz))
+    return Made(stock.facts(params, loaded) | facts, partial(_export, run, params, np.atleast_2d(wave).T, rate_hz))
 
 
 def _rate_hz(pipe: Any) -> int:

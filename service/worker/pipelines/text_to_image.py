@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from service.tasks.denoising import Drawing
 from service.tasks.text_to_image import TextToImage
 from service.worker import encoding
 from service.worker.frames import SpooledFile
@@ -26,17 +27,22 @@ def compute(run: Run, loaded: Loaded) -> Made:
     size = {"width": params.width // enlarge, "height": params.height // enlarge}
     pixels = stock.call(run, loaded, size).images[0]  # (height, width, 3) float32, 0..1
     height, width = pixels.shape[:2]
-    facts = {**stock.facts(run, loaded), "native_width": width, "native_height": height}
-    return Made(facts, partial(_export, run, params, pixels, stock.sampler(loaded)))
+    facts = {**stock.facts(params, loaded), "native_width": width, "native_height": height}
+    picture = partial(delivered, pixels, params.width, params.height)
+    return Made(facts, lambda: export(run, params, picture(), stock.sampler(loaded)))
 
 
-def _export(run: Run, params: TextToImage, pixels: NDArray[np.float32], sampler: str) -> tuple[SpooledFile, ...]:
-    """Write the picture in the size that was asked for. Needs no device."""
-    picture = (pixels * 255).round().astype(np.uint8)  # (height, width, 3), as diffusers rounds
-    if picture.shape[:2] != (params.height, params.width):
-        enlarged = Image.fromarray(picture).resize((params.width, params.height), Image.Resampling.LANCZOS)
-        picture = np.asarray(enlarged)
-    texts = encoding.picture_texts(run.job, run.attempt, run.model.id, params, sampler)
+def delivered(pixels: NDArray[np.float32], width: int, height: int) -> NDArray[np.uint8]:
+    """A drawn picture (height, width, 3), 0..1, in the size in px that it is to have. Needs no device."""
+    picture = (pixels * 255).round().astype(np.uint8)  # as diffusers rounds
+    if picture.shape[:2] == (height, width):
+        return picture
+    return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.LANCZOS))
+
+
+def export(run: Run, params: Drawing, picture: NDArray[np.uint8], sampler: str) -> tuple[SpooledFile, ...]:
+    """Write the picture (height, width, 3) to a file that tells how it was made. Needs no device."""
+    height, width = picture.shape[:2]
+    texts = encoding.picture_texts(run.job, run.attempt, run.model.id, params, (width, height), sampler)
     data = encoding.picture(picture, params.format, texts)
-    size = {"width": params.width, "height": params.height}
-    return (encoding.spool(run.folder, data, f"image/{params.format}", **size),)
+    return (encoding.spool(run.folder, data, f"image/{params.format}", width=width, height=height),)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from service.tasks.denoising import Denoising
 from service.tasks.text_to_video import TextToVideo
 from service.worker import encoding, video
 from service.worker.frames import SpooledFile
@@ -28,14 +29,14 @@ def compute(run: Run, loaded: Loaded) -> Made:
         **dict.fromkeys(("num_frames", "video_length"), params.frames),
         **dict.fromkeys(("fps", "frame_rate"), params.fps),  # models that were taught the speed of things
     }
-    return made(run, loaded, stock.call(run, loaded, shape).frames[0], params.fps)
+    return made(run, params, loaded, stock.call(run, loaded, shape).frames[0], params.fps)
 
 
-def made(run: Run, loaded: Loaded, frames: NDArray[np.float32], fps: float) -> Made:
+def made(run: Run, params: Denoising, loaded: Loaded, frames: NDArray[np.float32], fps: float) -> Made:
     """The result of a video task: `frames` (frames, height, width, 3), 0..1, shown at `fps`."""
     count, height, width, _ = frames.shape
     facts: dict[str, Any] = {"native_width": width, "native_height": height, "frames": count}
-    return Made(stock.facts(run, loaded) | facts, partial(_export, run, frames, fps))
+    return Made(stock.facts(params, loaded) | facts, partial(_export, run, frames, fps))
 
 
 def _export(run: Run, frames: NDArray[np.float32], fps: float) -> tuple[SpooledFile, ...]:

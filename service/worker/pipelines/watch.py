@@ -1,9 +1,9 @@
 """A pipeline call as a job of the engine: its own copy of the pipeline, and hooks that tell where it is.
 
-Of diffusers' 245 pipelines 48 have no step callback, so progress and cancel must not need one: before every
-denoiser call the scheduler is asked for its step (or calls are counted, where it does not know), and pre-hooks on
-all blocks raise once the job is told to halt. The hooks stay on the weights, which jobs share; each finds the job
-in whose context it was called.
+Of diffusers' 245 pipelines 48 have no step callback, so progress and cancel must not need one: at every denoiser
+call the scheduler is asked which step it is at, or calls are counted where it does not know, and pre-hooks on all
+blocks raise once the job is told to halt. The hooks stay on the weights, which jobs share; each finds the job in
+whose context it was called.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ def test_text_chunks_come_back_as_they_were(text: str) -> None:
 
 
 def test_parameters_are_written_as_picture_tools_write_them() -> None:
-    texts = picture_texts("j1", 2, "demo", PARAMS, "DDIM")
+    texts = picture_texts("j1", 2, "demo", PARAMS, (512, 256), "DDIM")
     assert texts["parameters"] == (
         "a fox\nNegative prompt: blur\n"
         "Steps: 20, Sampler: DDIM, CFG scale: 4.5, Seed: 9, Size: 512x256, Model: demo"
@@ -63,7 +63,7 @@ def test_parameters_are_written_as_picture_tools_write_them() -> None:
 
 
 def test_the_safelight_chunk_holds_what_makes_the_picture_again() -> None:
-    ours = json.loads(picture_texts("j1", 2, "demo", PARAMS, "DDIM")["safelight"])
+    ours = json.loads(picture_texts("j1", 2, "demo", PARAMS, (512, 256), "DDIM")["safelight"])
     assert (ours["job"], ours["attempt"], ours["task"], ours["model"]) == ("j1", 2, "text-to-image", "demo")
     assert TextToImage(**ours["params"]) == PARAMS
 
@@ -91,7 +91,7 @@ def told(data: bytes) -> tuple[str, str]:
 def test_a_lossy_picture_is_close_and_says_how_it_was_made(kind: Any, most_error: float) -> None:
     x, y = np.meshgrid(np.arange(96), np.arange(64))
     pixels = np.stack([x * 2, y * 3, (x + y)], -1).astype(np.uint8)
-    texts = picture_texts("j1", 2, "demo", PARAMS, "DDIM")
+    texts = picture_texts("j1", 2, "demo", PARAMS, (512, 256), "DDIM")
     data = picture(pixels, kind, texts)
     image = Image.open(io.BytesIO(data))
     assert (image.format, image.size) == (kind.upper(), (96, 64))
@@ -106,7 +106,7 @@ def test_a_lossy_picture_is_close_and_says_how_it_was_made(kind: Any, most_error
     kind=st.sampled_from(["jpeg", "webp"]), prompt=st.text(st.characters(codec="utf-8"), min_size=1, max_size=50)
 )
 def test_any_prompt_comes_back_as_it_was(kind: Any, prompt: str) -> None:
-    texts = picture_texts("j1", 1, "demo", msgspec.structs.replace(PARAMS, prompt=prompt), "DDIM")
+    texts = picture_texts("j1", 1, "demo", msgspec.structs.replace(PARAMS, prompt=prompt), (8, 8), "DDIM")
     comment, record = told(picture(np.zeros((8, 8, 3), np.uint8), kind, texts))
     assert comment == texts["parameters"]
     assert json.loads(record)["params"]["prompt"] == prompt
@@ -116,7 +116,7 @@ def test_any_prompt_comes_back_as_it_was(kind: Any, prompt: str) -> None:
 def test_the_longest_prompts_fit_into_a_jpeg(letter: str) -> None:
     params = msgspec.structs.replace(PARAMS, prompt=letter * 4000, negative_prompt=letter * 4000)
     comment, record = told(
-        picture(np.zeros((8, 8, 3), np.uint8), "jpeg", picture_texts("j", 1, "m", params, "DDIM"))
+        picture(np.zeros((8, 8, 3), np.uint8), "jpeg", picture_texts("j", 1, "m", params, (8, 8), "DDIM"))
     )
     assert comment.count(letter) == 8000
     assert json.loads(record)["params"]["prompt"] == letter * 4000

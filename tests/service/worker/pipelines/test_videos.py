@@ -13,10 +13,11 @@ import pytest
 
 from service.tasks.text_to_video import TextToVideo
 from service.tasks.video_to_video import VideoToVideo
+from service.worker.failures import InvalidInput
 from service.worker.frames import Shown, SpooledFile
 from service.worker.models import ModelMissing
 from service.worker.run import Cancelled
-from service.worker.video import Unreadable, mp4
+from service.worker.video import mp4
 from tests.service.worker.pipelines.desk import Desk, model_at
 
 PROMPT = "a red circle on the left"
@@ -150,7 +151,7 @@ def test_a_video_becomes_another_with_the_model_that_makes_videos(
 def test_a_class_that_takes_no_video_says_so(pipelines: Any, tmp_path: Path, clip: Path) -> None:
     from service.worker.pipelines import video_to_video
 
-    with pytest.raises(ModelMissing, match="is a LTXPipeline that takes no video; give the task video-to-video"):
+    with pytest.raises(ModelMissing, match="diffusers has no class of VideoToVideoFamily for its LTXPipeline"):
         desk(tmp_path).made(video_to_video, pipelines("ltx"), video_params(), {"video": clip})
 
 
@@ -159,6 +160,8 @@ def test_what_is_no_video_is_refused_in_words(pipelines: Any, tmp_path: Path) ->
 
     path = tmp_path / "not-a-video"
     path.write_bytes(b"\0" * 100)
-    with pytest.raises(Unreadable, match=r"no video that can be decoded \(InvalidDataError\); send MP4") as raised:
+    with pytest.raises(
+        InvalidInput, match=r"no video that can be decoded \(InvalidDataError\); send MP4"
+    ) as raised:
         desk(tmp_path).made(video_to_video, pipelines("wan"), video_params(), {"video": path})
     assert str(tmp_path) not in str(raised.value)
