@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache, partial
+from functools import cache, partial, wraps
 from typing import Any
 
 import numpy as np
@@ -94,6 +94,11 @@ def stock(family: str, asked: tuple[int, int, str, float]) -> NDArray[np.uint8]:
     return draw(pipeline(family), family, asked, torch.Generator().manual_seed(asked[0]))
 
 
+def is_same(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> bool:
+    """Whether no value differs by more than a level: kernels sum in another order for another number of rows."""
+    return one.shape == other.shape and bool(np.abs(one.astype(int) - other.astype(int)).max() <= 1)
+
+
 def member_of(engine: Engine, family: str, job: Job) -> Member:
     import torch
 
@@ -134,7 +139,7 @@ def test_pictures_are_those_of_the_stock_pipeline(
             assert job.cancelled is not None
         else:
             expected = stock(family, job.asked)
-            assert np.abs(member.result.astype(int) - expected.astype(int)).max() <= 1
+            assert is_same(member.result, expected)
 
 
 @pytest.mark.parametrize("family", PICTURES)
@@ -159,7 +164,7 @@ def test_a_high_priority_is_served_at_the_next_tick_and_the_other_stands() -> No
     assert slow.shared == served
     while len(engine):
         engine.tick()
-    assert (slow.result == stock("sd", (0, 30, "a red circle", 3.0))).all()
+    assert is_same(slow.result, stock("sd", (0, 30, "a red circle", 3.0)))
 
 
 def test_jobs_that_cannot_be_joined_compute_in_slices_of_time() -> None:
@@ -179,6 +184,7 @@ def test_a_member_that_fails_in_a_joined_call_fails_alone(monkeypatch: pytest.Mo
     unet = pipeline("sd").unet
     forward = unet.forward
 
+    @wraps(forward)
     def poisoned(sample: Any, timestep: Any, encoder_hidden_states: Any, **words: Any) -> Any:
         if any(row.allclose(bad[0]) for row in encoder_hidden_states):
             raise RuntimeError("device-side something")
@@ -191,14 +197,15 @@ def test_a_member_that_fails_in_a_joined_call_fails_alone(monkeypatch: pytest.Mo
     jobs = [Job(number, 5, prompt, 1.0, 0, None, 50) for number, prompt in enumerate(prompts)]
     first, failed, last = run(engine, "sd", jobs)
     assert "device-side" in str(failed.error)
-    assert (first.result == stock("sd", jobs[0].asked)).all()
-    assert (last.result == stock("sd", jobs[2].asked)).all()
+    assert is_same(first.result, stock("sd", jobs[0].asked))
+    assert is_same(last.result, stock("sd", jobs[2].asked))
 
 
 def test_out_of_memory_halves_the_calls_and_fails_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     unet = pipeline("sd").unet
     forward = unet.forward
 
+    @wraps(forward)
     def small(sample: Any, *args: Any, **words: Any) -> Any:
         if sample.shape[0] > 4:
             raise MemoryError
@@ -210,7 +217,7 @@ def test_out_of_memory_halves_the_calls_and_fails_nobody(monkeypatch: pytest.Mon
     jobs = [Job(seed, 20, "a red circle", 3.0, 0, None, 50) for seed in range(6)]
     members = run(engine, "sd", jobs)
     for job, member in zip(jobs, members, strict=True):
-        assert (member.result == stock("sd", job.asked)).all()
+        assert is_same(member.result, stock("sd", job.asked))
     (curve,) = learned.curves.values()
     assert curve.ceiling is not None
     assert curve.ceiling <= 4
@@ -235,7 +242,7 @@ def test_every_scheduler_draws_the_same_joined_or_alone(scheduler: str) -> None:
 
         expected = [draw(pipe, "sd", job.asked, torch.Generator().manual_seed(job.seed)) for job in jobs]
         for member, picture in zip(run(Engine(Eager()), "sd", jobs), expected, strict=True):
-            assert np.abs(member.result.astype(int) - picture.astype(int)).max() <= 1
+            assert is_same(member.result, picture)
     finally:
         pipe.scheduler = before
 
@@ -255,7 +262,7 @@ def test_noise_of_a_step_is_the_jobs_own_where_the_pipeline_forgets_to_say_so() 
     finally:
         pipe.scheduler = before
     for one, other in zip(together, alone, strict=True):
-        assert np.abs(one.astype(int) - other.astype(int)).max() <= 1
+        assert is_same(one, other)
 
 
 def test_work_that_never_began_ends_when_it_is_cancelled() -> None:
