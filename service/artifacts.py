@@ -28,18 +28,39 @@ MAX_BYTES = 256 << 20
 MAX_PICTURE_BYTES = 32 << 20
 """Largest picture that a client may store, in bytes: what a phone's best camera makes."""
 
+MAX_TEXT_BYTES = 1 << 20
+
+
+class MediaType(msgspec.Struct, frozen=True):
+    """How a file of a type is named, and the bytes that stand in it at which places."""
+
+    ending: str
+    marks: tuple[tuple[int, bytes], ...]
+
+
 MEDIA_TYPES = {
-    "image/png": b"\x89PNG\r\n\x1a\n",
-    "image/jpeg": b"\xff\xd8\xff",
-    "image/webp": b"RIFF",
+    "image/png": MediaType("png", ((0, b"\x89PNG\r\n\x1a\n"),)),
+    "image/jpeg": MediaType("jpeg", ((0, b"\xff\xd8\xff"),)),
+    "image/webp": MediaType("webp", ((0, b"RIFF"), (8, b"WEBP"))),
+    "video/mp4": MediaType("mp4", ((4, b"ftyp"),)),
+    "audio/flac": MediaType("flac", ((0, b"fLaC"),)),
+    "audio/wav": MediaType("wav", ((0, b"RIFF"), (8, b"WAVE"))),
+    "text/plain": MediaType("txt", ()),  # UTF-8 without control characters
 }
-"""What may be stored, and the bytes such a file begins with. Others join with their tasks."""
+"""What workers may store. None of them can run anything in a browser; others join with their tasks."""
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
 class ArtifactRejected(ValueError):
     """The upload cannot be stored; the message says why and what was expected."""
+
+
+def file_name(stem: str, media_type: str) -> str:
+    """What a person's copy of a file is called."""
+    known = MEDIA_TYPES.get(media_type)
+    return f"{stem}.{known.ending if known else 'bin'}"
 
 
 class StoredPicture(Picture, frozen=True, kw_only=True):
@@ -75,16 +96,12 @@ class ArtifactStore:
         """
         if not _DIGEST.fullmatch(digest):
             raise ArtifactRejected(f"digest {digest[:80]!r} is not accepted: use 64 lower-case hex digits")
-        magic = MEDIA_TYPES.get(media_type)
-        if magic is None:
+        if media_type not in MEDIA_TYPES:
             raise ArtifactRejected(f"media type {media_type!r} is not stored; use one of {', '.join(MEDIA_TYPES)}")
         with self._incoming_file() as file:
             found, size = await _receive(file, chunks, MAX_BYTES)
-            file.seek(0)
-            if file.read(len(magic)) != magic:
-                raise ArtifactRejected(
-                    "the bytes do not begin like a file of that media type; send the file itself"
-                )
+            if not _is_of(media_type, file, size):
+                raise ArtifactRejected(f"the bytes are not like a file of {media_type}; send the file itself")
             if found != digest:
                 raise ArtifactRejected(f"the bytes have digest {found}, not {digest}; send the file again")
             await asyncio.to_thread(_put_in_place, file, self._place(digest))
@@ -141,6 +158,24 @@ async def _receive(file: BinaryIO, chunks: AsyncIterator[bytes], most: int) -> t
         file.write(chunk)
     file.flush()
     return found.hexdigest(), size
+
+
+def _is_of(media_type: str, file: BinaryIO, size: int) -> bool:
+    """Whether the bytes are what their media type says, as far as a browser would go by it."""
+    for place, mark in MEDIA_TYPES[media_type].marks:
+        file.seek(place)
+        if file.read(len(mark)) != mark:
+            return False
+    return media_type != "text/plain" or (size <= MAX_TEXT_BYTES and _is_text(file))
+
+
+def _is_text(file: BinaryIO) -> bool:
+    file.seek(0)
+    try:
+        text = file.read().decode()
+    except UnicodeDecodeError:
+        return False
+    return not _CONTROL.search(text)
 
 
 def _read_picture(file: BinaryIO) -> Picture:

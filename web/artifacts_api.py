@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from projections.artifacts import find_artifact
 from projections.live_job import LiveJob
-from service.artifacts import MAX_BYTES, ArtifactRejected, ArtifactStore
+from service.artifacts import MAX_BYTES, ArtifactRejected, ArtifactStore, file_name
 from service.decisions.report import holding
 from service.pictures import MEDIA_TYPES, Picture
 from service.tasks.catalog import TASKS
@@ -33,7 +33,7 @@ def file_response(request: Request, digest: str, media_type: str) -> Response:
         "ETag": f'"{digest}"',
         "Cache-Control": "private, max-age=31536000, immutable",
         "Content-Security-Policy": "default-src 'none'; sandbox",
-        "Content-Disposition": f'inline; filename="{digest[:16]}.{media_type.partition("/")[2]}"',
+        "Content-Disposition": f'inline; filename="{file_name(digest[:16], media_type)}"',
     }
     if request.headers.get("if-none-match") == headers["ETag"]:
         return Response(status_code=304, headers=headers)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta
 
@@ -20,3 +20,9 @@ class Denoising(Params, frozen=True, kw_only=True):
     seed: Annotated[int, Meta(ge=0, le=MAX_SEED, description="starts the noise; drawn when absent")]
     steps: Annotated[int, Meta(ge=1, le=150, description="denoising steps")]
     guidance: Annotated[float, Meta(ge=0.0, le=30.0, description="classifier-free guidance; 0 or 1 turns it off")]
+
+
+class Drawing(Denoising, frozen=True, kw_only=True):
+    """A task whose result is a picture."""
+
+    format: Annotated[Literal["png", "webp", "jpeg"], Meta(description="of the file; png is lossless")] = "png"

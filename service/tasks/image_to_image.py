@@ -24,8 +24,3 @@ class ImageToImage(TextToImage, frozen=True, kw_only=True):
     strength: Annotated[
         float, Meta(gt=0.0, le=1.0, description="how far to go from the picture: this share of the steps is run")
     ] = 0.6
-
-    @property
-    def steps_run(self) -> int:
-        """The denoising steps that are really run, at least one."""
-        return max(1, round(self.steps * self.strength))

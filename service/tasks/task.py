@@ -10,9 +10,8 @@ import msgspec
 MAX_SEED = 2**53 - 1
 """Largest seed: every JSON reader, JavaScript included, keeps integers exact up to here."""
 
-
 Digest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
-"""A stored picture by its name: the hex SHA-256 of its bytes."""
+"""A stored file by its name: the hex SHA-256 of its bytes."""
 
 
 class Params(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -20,7 +19,7 @@ class Params(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     `RUNNER` is the module that computes it, which only workers import (docs/tasks.md). `PRIVATE` names the fields
     that say something about the person who asked: the log keeps them in the erasable side row. `INPUTS` names the
-    fields that hold the Digest of a picture the job starts from; they are public. `PHASES` are the finer steps a
+    fields that hold the Digest of a file the job starts from; they are public. `PHASES` are the finer steps a
     worker reports, in order.
     """
 
@@ -40,5 +39,5 @@ def split_private(params: Params) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def inputs_of(kind: type[Params], fields: Mapping[str, Any]) -> dict[str, str]:
-    """The digest of each picture that a job of the task `kind` starts from, by field; `fields` are its params."""
+    """The digest of each file that a job of the task `kind` starts from, by field; `fields` are its params."""
     return {name: fields[name] for name in kind.INPUTS if fields.get(name) is not None}

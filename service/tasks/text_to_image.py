@@ -6,10 +6,10 @@ from typing import Annotated, ClassVar
 
 from msgspec import Meta
 
-from service.tasks.denoising import Denoising
+from service.tasks.denoising import Drawing
 
 
-class TextToImage(Denoising, frozen=True, kw_only=True):
+class TextToImage(Drawing, frozen=True, kw_only=True):
     """A picture of what `prompt` says."""
 
     TASK: ClassVar[str] = "text-to-image"

@@ -6,11 +6,11 @@ from typing import Annotated, ClassVar
 
 from msgspec import Meta
 
-from service.tasks.denoising import Denoising
+from service.tasks.denoising import Drawing
 from service.tasks.task import Digest
 
 
-class Upscale(Denoising, frozen=True, kw_only=True):
+class Upscale(Drawing, frozen=True, kw_only=True):
     """`image`, `factor` times as wide and high.
 
     A model that is an upscaler is asked for the detail; any other that can begin from a picture enlarges it by
@@ -30,8 +30,3 @@ class Upscale(Denoising, frozen=True, kw_only=True):
     strength: Annotated[
         float, Meta(gt=0.0, le=1.0, description="other models: how far to go, as in image-to-image")
     ] = 0.3
-
-    @property
-    def steps_run(self) -> int:
-        """The denoising steps that a model other than an upscaler really runs, at least one."""
-        return max(1, round(self.steps * self.strength))

@@ -21,7 +21,7 @@ _POISON_WORDS = ("cuda error", "cublas_status", "cudnn_status", "device-side ass
 
 
 class InvalidInput(Exception):
-    """A picture that the job starts from cannot be used. Says why and what to do, without paths."""
+    """A file that the job starts from cannot be used. Says why and what to do, without paths."""
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):

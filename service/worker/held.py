@@ -40,16 +40,7 @@ class Held(msgspec.Struct, kw_only=True, eq=False):
 
 def completed(held: Held, result: Result) -> say.Completed:
     """The attempt delivered `result`."""
-    artifacts = tuple(
-        say.Artifact(
-            digest=file.digest,
-            media_type=file.media_type,
-            bytes=file.bytes,
-            width=file.width,
-            height=file.height,
-        )
-        for file in result.files
-    )
+    artifacts = tuple(msgspec.convert(file, say.Artifact, from_attributes=True) for file in result.files)
     return say.Completed(
         number=0,
         job=held.job,

@@ -9,7 +9,6 @@ from tempfile import mkdtemp
 from typing import Any
 
 import diffusers
-import torch
 from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
@@ -21,6 +20,7 @@ from transformers import (
 )
 
 from service.worker.demo_model.tokenizer import build_tokenizer
+from tests.tiny.seeded import seeded
 
 WORDS = ("a", "red", "blue", "green", "circle", "square", "star", "on", "the", "left", "large", "small")
 
@@ -196,8 +196,6 @@ PICTURES: Mapping[str, Callable[[], Any]] = {
 
 def picture_pipeline(family: str) -> Any:
     """A pipeline of the family, always with the same weights."""
-    with torch.random.fork_rng():
-        torch.manual_seed(7)
-        pipe = PICTURES[family]()
+    pipe = seeded(PICTURES[family])
     pipe.set_progress_bar_config(disable=True)
     return pipe

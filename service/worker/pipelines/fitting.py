@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -13,6 +14,8 @@ from service.worker.engine.engine import current
 from service.worker.failures import InvalidInput
 from service.worker.run import Run
 
+T = TypeVar("T")
+
 FORMATS = ("PNG", "JPEG", "WEBP")
 
 _opening = ThreadPoolExecutor(1, thread_name_prefix="opening")
@@ -20,12 +23,12 @@ _opening = ThreadPoolExecutor(1, thread_name_prefix="opening")
 
 def picture_of(run: Run, field: str = "image") -> Image.Image:
     """The picture of that param, RGB; what is transparent lies on white. Raises InvalidInput."""
-    return _beside_the_others(lambda: _flat(_opened(run, field), "white").convert("RGB"))
+    return beside_the_others(lambda: _flat(_opened(run, field), "white").convert("RGB"))
 
 
 def mask_of(run: Run, field: str = "mask") -> Image.Image:
     """The picture of that param in greys; what is transparent is black. Raises InvalidInput."""
-    return _beside_the_others(lambda: _flat(_opened(run, field), "black").convert("L"))
+    return beside_the_others(lambda: _flat(_opened(run, field), "black").convert("L"))
 
 
 def fitted(picture: Image.Image, width: int, height: int) -> Image.Image:
@@ -37,7 +40,7 @@ def fitted(picture: Image.Image, width: int, height: int) -> Image.Image:
     return ImageOps.fit(picture, (width, height), method)
 
 
-def _beside_the_others(open_it: Callable[[], Image.Image]) -> Image.Image:
+def beside_the_others(open_it: Callable[[], T]) -> T:
     """What `open_it` gives, from another thread: a large picture takes half a second, in which others compute."""
     return current().wait(_opening.submit(open_it))
 

@@ -13,6 +13,7 @@ import diffusers
 
 from service.tasks.image_to_image import ImageToImage
 from service.tasks.upscale import Upscale
+from service.tasks.video_to_video import VideoToVideo
 from service.worker.pipelines import stock
 from service.worker.pipelines.fitting import fitted, picture_of
 from service.worker.pipelines.loading import Loaded, free_memory, inputs_of, load
@@ -44,12 +45,17 @@ def compute(run: Run, loaded: Loaded) -> Made:
     return Made(facts, lambda: export(run, params, picture(), stock.sampler(loaded)))
 
 
-def begun(pipe: Any, params: ImageToImage | Upscale, arguments: dict[str, Any]) -> dict[str, Any]:
+def begun(pipe: Any, params: ImageToImage | Upscale | VideoToVideo, arguments: dict[str, Any]) -> dict[str, Any]:
     """What stock.call needs to begin from a picture, with a strength where the pipeline's class knows one.
 
     Pipelines round steps * strength in two ways; a fraction gives the same number in both, a float does not.
     """
     if "strength" not in inputs_of(pipe):
         return {"pipe": pipe, "more": arguments}
-    strength = Fraction(params.steps_run, params.steps)
-    return {"pipe": pipe, "more": {**arguments, "strength": strength}, "steps": params.steps_run}
+    steps = steps_run(params)
+    return {"pipe": pipe, "more": {**arguments, "strength": Fraction(steps, params.steps)}, "steps": steps}
+
+
+def steps_run(params: ImageToImage | Upscale | VideoToVideo) -> int:
+    """The denoising steps that are really run for their strength, at least one."""
+    return max(1, round(params.steps * params.strength))

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from service.tasks.denoising import Denoising
+from service.tasks.denoising import Drawing
 from service.tasks.text_to_image import TextToImage
 from service.worker import encoding
 from service.worker.frames import SpooledFile
@@ -17,8 +17,6 @@ from service.worker.pipelines.loading import Loaded, free_memory, load
 from service.worker.run import Made, Run
 
 __all__ = ["compute", "free_memory", "load"]
-
-MEDIA_TYPE = "image/png"
 
 
 def compute(run: Run, loaded: Loaded) -> Made:
@@ -42,8 +40,9 @@ def delivered(pixels: NDArray[np.float32], width: int, height: int) -> NDArray[n
     return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.LANCZOS))
 
 
-def export(run: Run, params: Denoising, picture: NDArray[np.uint8], sampler: str) -> tuple[SpooledFile, ...]:
+def export(run: Run, params: Drawing, picture: NDArray[np.uint8], sampler: str) -> tuple[SpooledFile, ...]:
     """Write the picture (height, width, 3) to a file that tells how it was made. Needs no device."""
     height, width = picture.shape[:2]
     texts = encoding.picture_texts(run.job, run.attempt, run.model.id, params, (width, height), sampler)
-    return (encoding.spool(run.folder, encoding.png(picture, texts), MEDIA_TYPE, width, height),)
+    data = encoding.picture(picture, params.format, texts)
+    return (encoding.spool(run.folder, data, f"image/{params.format}", width=width, height=height),)

@@ -8,7 +8,7 @@ whose context it was called.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -96,21 +96,28 @@ def watching(pipe: Any, watch: Watch, generator: Any) -> Iterator[Any]:
 
     `generator` is the job's own, which the pipeline is called with.
     """
-    # For the whole thread: each pipeline call has a block without gradients, but these blocks overlap.
-    torch.set_grad_enabled(False)
-    _hook(pipe)
-    token = _watch.set(watch)
-    try:
+    with seeing(pipe.components, watch):
         own = own_pipeline(pipe, current(), generator, watch.before_denoiser)
         watch.scheduler = own.scheduler
         yield own
+
+
+@contextmanager
+def seeing(components: Mapping[str, Any], watch: Watch) -> Iterator[None]:
+    """Have `watch` see what the networks among `components` do in the block, but for calls of the denoiser."""
+    # For the whole thread: each pipeline call has a block without gradients, but these blocks overlap.
+    torch.set_grad_enabled(False)
+    _hook(components)
+    token = _watch.set(watch)
+    try:
+        yield
     finally:
         _watch.reset(token)
 
 
-def _hook(pipe: Any) -> None:
+def _hook(components: Mapping[str, Any]) -> None:
     """Put the hooks on every component that does not have them yet."""
-    for name, component in pipe.components.items():
+    for name, component in components.items():
         if not isinstance(component, torch.nn.Module) or component in _hooked:
             continue
         _hooked.add(component)
