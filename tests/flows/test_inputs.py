@@ -192,9 +192,9 @@ def test_the_command_line_uploads_and_submits(
 
 
 def test_a_model_of_ones_own_makes_pictures_larger(tmp_path: Path) -> None:
-    from tests.tiny.images import picture_pipeline
+    from tests.tiny.upscaler import upscaler
 
-    picture_pipeline("upscaler").save_pretrained(tmp_path / "weights")
+    upscaler().save_pretrained(tmp_path / "weights")
     defaults = "{ steps = 2, guidance = 1.0, factor = 4 }"
     entry = f'[models.larger]\nsource = "weights"\ntasks = ["upscale"]\ndefaults = {defaults}\n'
     (tmp_path / "models.toml").write_text(entry)

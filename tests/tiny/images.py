@@ -176,21 +176,7 @@ def _flux() -> diffusers.FluxPipeline:
     )
 
 
-def _upscaler() -> diffusers.StableDiffusionUpscalePipeline:
-    return diffusers.StableDiffusionUpscalePipeline(
-        vae=autoencoder(4),
-        text_encoder=CLIPTextModel(clip_config()).eval(),
-        tokenizer=clip_tokenizer(),
-        unet=unet(32, attention_head_dim=4, in_channels=7, num_class_embeds=1000),
-        low_res_scheduler=diffusers.DDPMScheduler(),
-        scheduler=diffusers.DDIMScheduler(prediction_type="v_prediction"),
-        max_noise_level=350,
-    )
-
-
-PICTURES: Mapping[str, Callable[[], Any]] = {
-    "sd": _sd, "sdxl": _sdxl, "sd3": _sd3, "flux": _flux, "upscaler": _upscaler,
-}  # fmt: skip
+PICTURES: Mapping[str, Callable[[], Any]] = {"sd": _sd, "sdxl": _sdxl, "sd3": _sd3, "flux": _flux}
 """What builds each pipeline."""
 
 

@@ -40,9 +40,8 @@ def call(
     watch = Watch(run, steps, loaded.calls_per_step.get(has_guidance, 1), partial(_show, run, loaded))
     wanted = {
         "prompt": params.prompt,
-        "negative_prompt": params.negative_prompt or None,
         "num_inference_steps": params.steps,
-        "guidance_scale": params.guidance,
+        **_guidance(params, pipe, inputs),
         "generator": generator,
         "output_type": "np",
         "callback_on_step_end": watch.on_step_end,
@@ -57,6 +56,18 @@ def call(
         pipe.maybe_free_model_hooks()
     loaded.calls_per_step[has_guidance] = max(1, round(watch.calls / steps))
     return made
+
+
+def _guidance(params: Denoising, pipe: Any, inputs: frozenset[str]) -> dict[str, Any]:
+    """Guidance and negative prompt in the words of the pipeline's class.
+
+    The FLUX and Qwen-Image kind has two guidances. A network that was distilled takes the one as an input; of any
+    other only `true_cfg_scale` has an effect, and none without a negative prompt.
+    """
+    network = getattr(pipe, "transformer", None)
+    if "true_cfg_scale" in inputs and not getattr(getattr(network, "config", None), "guidance_embeds", False):
+        return {"true_cfg_scale": params.guidance, "negative_prompt": params.negative_prompt or " "}
+    return {"guidance_scale": params.guidance, "negative_prompt": params.negative_prompt or None}
 
 
 def facts(params: Denoising, loaded: Loaded) -> dict[str, Any]:

@@ -186,6 +186,21 @@ def test_a_model_that_edits_is_given_picture_and_prompt_alone(tiny: Callable[[st
     assert desk.steps[-1] == (3, 3), "it begins from noise: every step is run"
 
 
+def test_guidance_is_felt_whatever_the_class_calls_it(tiny: Callable[[str], Any], tmp_path: Path) -> None:
+    """A FLUX that is not distilled, as Qwen-Image: guidance is its true_cfg_scale."""
+    loaded = tiny("flux")
+    bare = {**loaded.pipe.transformer.config, "guidance_embeds": False}
+    loaded.pipe.transformer = type(loaded.pipe.transformer).from_config(bare).eval()
+    circle(64, 64).save(tmp_path / "image", "PNG")
+
+    def drawn(**changed: Any) -> np.ndarray:
+        return Desk(tmp_path, image_params(width=64, height=64, strength=1.0, **changed)).made(loaded)
+
+    unguided, guided = drawn(guidance=1.0), drawn(guidance=4.0)
+    assert not np.array_equal(guided, unguided)
+    assert not np.array_equal(guided, drawn(guidance=4.0, negative_prompt="a blue square"))
+
+
 @pytest.mark.parametrize("family", ["sd", "flux"])
 def test_any_model_that_begins_from_pictures_makes_them_larger(
     tiny: Callable[[str], Any], tmp_path: Path, family: str
@@ -197,10 +212,10 @@ def test_any_model_that_begins_from_pictures_makes_them_larger(
 
 def test_an_upscaler_does_it_its_own_way(tmp_path: Path) -> None:
     from service.worker.pipelines.loading import Loaded
-    from tests.tiny.images import picture_pipeline
+    from tests.tiny.upscaler import upscaler
 
     circle(32, 16).save(tmp_path / "image", "PNG")
-    loaded = Loaded(picture_pipeline("upscaler"), "cpu", "float32", None)
+    loaded = Loaded(upscaler(), "cpu", "float32", None)
     for factor in (2, 4):
         desk = Desk(tmp_path, Upscale(**{**DRAWN, "image": DIGEST, "factor": factor}))
         assert desk.made(loaded).shape == (16 * factor, 32 * factor, 3)
@@ -209,11 +224,11 @@ def test_an_upscaler_does_it_its_own_way(tmp_path: Path) -> None:
 
 def test_a_class_without_relatives_says_so(tmp_path: Path) -> None:
     from service.worker.pipelines.loading import Loaded
-    from tests.tiny.images import picture_pipeline
+    from tests.tiny.upscaler import upscaler
 
     circle(32, 32).save(tmp_path / "image", "PNG")
     right_half(32, 32).save(tmp_path / "mask", "PNG")
-    loaded = Loaded(picture_pipeline("upscaler"), "cpu", "float32", None)
+    loaded = Loaded(upscaler(), "cpu", "float32", None)
     with pytest.raises(ModelMissing, match="take this task out of its catalogue entry"):
         Desk(tmp_path, inpaint_params(width=64, height=64)).made(loaded)
 
