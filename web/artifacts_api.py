@@ -16,7 +16,7 @@ from projections.live_job import LiveJob
 from service.artifacts import MAX_BYTES, ArtifactRejected, ArtifactStore, file_name
 from service.decisions.report import holding
 from service.pictures import MEDIA_TYPES, Picture
-from service.tasks.catalog import TASKS
+from service.tasks.registry import TASKS
 from service.tasks.task import inputs_of
 from web.errors import Problem
 from web.requests import check_not_encoded, handler_of, headers_of, integer, json_response, media_type_of, views_of

@@ -20,7 +20,8 @@ from queue import SimpleQueue
 
 import msgspec
 
-from service.tasks.catalog import TASKS, Catalog
+from service.tasks.catalog import Catalog
+from service.tasks.registry import TASKS
 from service.worker import devices, failures, models
 from service.worker.engine.engine import Engine, Member
 from service.worker.engine.learning import Learned

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, Protocol
 
 from service import protocol as say
-from service.tasks.catalog import TASKS
+from service.tasks.registry import TASKS
 from service.tasks.task import inputs_of
 from service.worker import frames
 from service.worker.fetching import fetch_all
