@@ -59,9 +59,7 @@ async def read_form(request: Request) -> tuple[Submission, bytes]:
 async def _job_part(form: FormData) -> bytes:
     part = form.get("job")
     if part is None:
-        raise Problem(
-            422, "invalid-field", "job: it is missing; send the JSON of the job as this part", field="job"
-        )
+        raise InvalidField("job", "this part is missing; send the JSON of the job in it")
     raw = part.encode() if isinstance(part, str) else await part.read(MAX_JSON_BYTES + 1)
     if len(raw) > MAX_JSON_BYTES:
         raise Problem(413, "too-large", f"part job is over {MAX_JSON_BYTES} bytes, the limit for JSON")

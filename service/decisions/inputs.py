@@ -17,6 +17,7 @@ from service.tasks.task import Params, inputs_of
 from service.tasks.upscale import Upscale
 
 MIN_SIDE_PX, MAX_SIDE_PX = 64, 4096
+USUAL_SIDE_PX = 1024  # of a model whose entry does not say its own size
 UNIT_PX = 16  # what every family of models can draw a multiple of
 
 
@@ -36,8 +37,9 @@ def sized(
     if model.sizes:
         width, height = min(model.sizes, key=lambda size: abs(math.log(size[0] / size[1] / shape)))
     else:
-        most = model.defaults.get("width", MAX_SIDE_PX) * model.defaults.get("height", MAX_SIDE_PX)
-        shrink = min(1.0, math.sqrt(most / (picture.width * picture.height)))
+        most = model.defaults.get("width", USUAL_SIDE_PX) * model.defaults.get("height", USUAL_SIDE_PX)
+        pixels, side = picture.width * picture.height, max(picture.width, picture.height)
+        shrink = min(1.0, math.sqrt(most / pixels), MAX_SIDE_PX / side)
         width, height = (_side(px * shrink) for px in (picture.width, picture.height))
     return {**params, "width": width, "height": height}
 

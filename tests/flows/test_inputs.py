@@ -189,3 +189,19 @@ def test_the_command_line_uploads_and_submits(
     refused = subprocess.run(submit, capture_output=True, text=True, timeout=120)
     assert refused.returncode == 1
     assert "photo.png: the bytes are no PNG, JPEG or WebP picture" in refused.stderr
+
+
+def test_a_model_of_ones_own_makes_pictures_larger(tmp_path: Path) -> None:
+    from tests.tiny.images import picture_pipeline
+
+    picture_pipeline("upscaler").save_pretrained(tmp_path / "weights")
+    defaults = "{ steps = 2, guidance = 1.0, factor = 4 }"
+    entry = f'[models.larger]\nsource = "weights"\ntasks = ["upscale"]\ndefaults = {defaults}\n'
+    (tmp_path / "models.toml").write_text(entry)
+    arguments = ("--models", str(tmp_path / "models.toml"), "--worker-model", "larger")
+    with running_service(tmp_path / "service", *arguments) as service, httpx.Client(base_url=service.url) as client:
+        image = upload(client, circle((40, 24)))
+        answer = client.post("/v1/jobs", json={"task": "upscale", "params": {"image": image}})
+        job = finished(client, service, answer)
+        assert picture_of(client, job).shape == (96, 160, 3)
+        assert [file["width"] for file in job["artifacts"]] == [160]

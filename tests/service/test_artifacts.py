@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from service.artifacts import MAX_TEXT_BYTES, ArtifactRejected, ArtifactStore, file_name
+from service.pictures import Picture
+from tests.service.test_pictures import saved
 
 pytestmark = pytest.mark.anyio
 PNG = b"\x89PNG\r\n\x1a\n" + b"pixels" * 1000
@@ -133,3 +135,35 @@ async def test_file_and_folder_are_synced_before_the_store_says_so(
     assert steps[1] == "rename"
     assert steps[2].endswith(f"/{DIGEST[:2]}")
     assert steps[3].endswith("/artifacts")
+
+
+async def test_a_picture_is_stored_by_its_own_digest_and_known_for_what_it_is(store: ArtifactStore) -> None:
+    data = saved("JPEG", 33, 21)
+    kept, is_new = await store.store_picture("image/jpeg", chunks(data, 100))
+    assert (kept.digest, kept.bytes, is_new) == (hashlib.sha256(data).hexdigest(), len(data), True)
+    assert store.picture(kept.digest) == Picture(media_type="image/jpeg", width=33, height=21)
+    assert (await store.store_picture("image/jpeg", chunks(data)))[1] is False
+    assert files(store) == [kept.digest]
+
+
+@pytest.mark.parametrize(
+    ("media_type", "data", "says"),
+    [
+        ("image/png", b"", "no PNG, JPEG or WebP picture"),
+        ("image/png", saved("PNG")[:-1], "cut off"),
+        ("image/png", saved("WEBP"), "the bytes are image/webp, not image/png"),
+    ],
+)
+async def test_what_is_no_whole_picture_of_its_type_is_not_kept(
+    store: ArtifactStore, media_type: str, data: bytes, says: str
+) -> None:
+    with pytest.raises(ArtifactRejected, match=says):
+        await store.store_picture(media_type, chunks(data))
+    assert files(store) == []
+
+
+async def test_a_file_that_is_no_picture_and_one_that_is_not_there_are_no_pictures(store: ArtifactStore) -> None:
+    await store.store(DIGEST, "image/png", chunks(PNG))
+    assert store.picture(DIGEST) is None
+    assert store.picture("0" * 64) is None
+    assert store.picture("../log.db") is None

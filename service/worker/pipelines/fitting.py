@@ -32,10 +32,12 @@ def mask_of(run: Run, field: str = "mask") -> Image.Image:
 
 
 def fitted(picture: Image.Image, width: int, height: int) -> Image.Image:
-    """The picture in exactly that size: its middle, when its shape is another."""
+    """The picture, or mask, in exactly that size: its middle, when its shape is another."""
     if picture.size == (width, height):
         return picture
-    return ImageOps.fit(picture, (width, height), Image.Resampling.LANCZOS)
+    # Lanczos swings over at edges: beside them a mask would not be black any more
+    method = Image.Resampling.BILINEAR if picture.mode == "L" else Image.Resampling.LANCZOS
+    return ImageOps.fit(picture, (width, height), method)
 
 
 def beside_the_others(open_it: Callable[[], T]) -> T:

@@ -66,3 +66,50 @@ def test_a_final_no_carries_the_services_words(peer: Peer, tmp_path: Path) -> No
     peer.upload_statuses = [413]
     with pytest.raises(TransferRefused, match="413 answer 413"):
         deliver(peer, tmp_path)
+
+
+DIGEST = hashlib.sha256(BODY).hexdigest()
+
+
+def fetch(peer: Peer, folder: Path, digest: str = DIGEST, token: Callable[[], int] = lambda: 4) -> str:
+    async def work() -> str:
+        transfers = Transfers(peer.url, "test-key")
+        try:
+            return await transfers.fetch(folder / "input", digest, "j/1", 2, token)
+        finally:
+            await transfers.close()
+
+    return asyncio.run(work())
+
+
+def test_a_picture_is_fetched_with_attempt_and_token(peer: Peer, tmp_path: Path) -> None:
+    peer.pictures[DIGEST] = BODY
+    assert fetch(peer, tmp_path) == "done"
+    assert (tmp_path / "input").read_bytes() == BODY
+    (asked,) = peer.fetches
+    assert (asked.query, asked.authorization) == (
+        {"job": "j/1", "attempt": "2", "token": "4"},
+        "Bearer test-key",
+    )
+
+
+def test_fetching_goes_on_through_passing_failures_with_the_token_of_the_moment(peer: Peer, tmp_path: Path) -> None:
+    peer.pictures[DIGEST] = BODY
+    peer.fetch_statuses = [500, 401, 429]
+    tokens = iter([1, 2, 3, 4])
+    assert fetch(peer, tmp_path, token=lambda: next(tokens)) == "done"
+    assert [asked.query["token"] for asked in peer.fetches] == ["1", "2", "3", "4"]
+
+
+def test_a_picture_that_arrives_damaged_is_fetched_again_but_not_for_ever(peer: Peer, tmp_path: Path) -> None:
+    peer.pictures[DIGEST] = BODY[:-1]
+    with pytest.raises(TransferRefused, match="the store's copy is damaged"):
+        fetch(peer, tmp_path)
+    assert len(peer.fetches) == 3
+
+
+def test_a_picture_that_is_gone_and_one_that_is_no_longer_ours(peer: Peer, tmp_path: Path) -> None:
+    with pytest.raises(TransferRefused, match="404"):
+        fetch(peer, tmp_path)
+    peer.fetch_statuses = [409]
+    assert fetch(peer, tmp_path) == "stale"
