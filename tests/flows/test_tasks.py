@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -18,7 +19,8 @@ from PIL import Image
 
 from tests.service_process import ServiceProcess, running_service, wait_for
 
-DOCS = Path(__file__).parents[2] / "docs" / "tasks.md"
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs" / "tasks.md"
 
 MODELS = """
 [models.film]
@@ -115,6 +117,21 @@ def test_a_video_from_a_prompt_can_be_played(client: httpx.Client, service: Serv
         assert len(list(container.decode(video=0))) == 9
 
 
+def test_a_video_can_be_made_from_one_that_a_job_made_or_that_was_sent(
+    client: httpx.Client, service: ServiceProcess, tmp_path: Path
+) -> None:
+    first = done(client, service, "text-to-video", prompt="a red circle", seed=3)["artifacts"][0]
+    second = done(client, service, "video-to-video", prompt="a blue star", seed=3, video=first["digest"], steps=4)
+    (artifact,) = second["artifacts"]
+    assert (artifact["media_type"], artifact["frames"], artifact["fps"]) == ("video/mp4", 9, 8)
+    assert artifact["digest"] != first["digest"]
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(client.get(first["url"]).content)
+    told = safelight("submit", "a star", "--video", str(path), "--seed", "3", url=service.url, cwd=tmp_path)
+    assert "64 x 64 px, 9 frames at 8 a second, seed 3" in told
+    assert len(list(tmp_path.glob("*.mp4"))) == 2
+
+
 def test_a_sound_from_a_prompt_can_be_heard(client: httpx.Client, service: ServiceProcess) -> None:
     import soundfile
 
@@ -123,6 +140,17 @@ def test_a_sound_from_a_prompt_can_be_heard(client: httpx.Client, service: Servi
     assert (artifact["media_type"], artifact["seconds"], artifact["sample_rate_hz"]) == ("audio/flac", 1.0, 16_000)
     wave, rate_hz = soundfile.read(io.BytesIO(client.get(artifact["url"]).content))
     assert (wave.shape, rate_hz) == ((16_000, 2), 16_000)
+
+
+def safelight(*words: str, url: str, cwd: Path | None = None) -> str:
+    """What the command line prints."""
+    done = subprocess.run(
+        [sys.executable, "-m", "web.cli", *words, "--url", url],
+        capture_output=True, text=True, timeout=120, cwd=cwd,
+        env={**os.environ, "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def test_an_enhanced_prompt_stands_in_its_file_and_nowhere_else(
@@ -151,11 +179,8 @@ def test_a_task_of_another_package_draws_with_our_model(
 
 
 def test_the_doctor_names_what_other_packages_add(service: ServiceProcess) -> None:
-    told = subprocess.run(
-        [sys.executable, "-m", "web.cli", "doctor", "--url", service.url, "--json"],
-        capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
-    findings = {finding["subject"]: finding for finding in json.loads(told.stdout)["findings"]}
+    told = json.loads(safelight("doctor", "--json", url=service.url))
+    findings = {finding["subject"]: finding for finding in told["findings"]}
     assert findings["tasks"]["words"] == "added by other packages: sepia"
 
 
