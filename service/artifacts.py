@@ -20,7 +20,9 @@ from typing import BinaryIO
 
 import msgspec
 
-from service.pictures import BadPicture, Picture, read_picture
+from service import pictures, videos
+from service.pictures import BadPicture, Picture
+from service.videos import read_input
 
 MAX_BYTES = 256 << 20
 """Largest artifact, in bytes: a minute of high-bitrate video."""
@@ -29,6 +31,9 @@ MAX_PICTURE_BYTES = 32 << 20
 """Largest picture that a client may store, in bytes: what a phone's best camera makes."""
 
 MAX_TEXT_BYTES = 1 << 20
+
+INPUT_TYPES = (*pictures.MEDIA_TYPES, videos.MEDIA_TYPE)
+"""What a client may store for jobs to start from."""
 
 
 class MediaType(msgspec.Struct, frozen=True):
@@ -114,7 +119,8 @@ class ArtifactStore:
         has no room.
         """
         with self._incoming_file() as file:
-            digest, size = await _receive(file, chunks, MAX_PICTURE_BYTES)
+            most = MAX_PICTURE_BYTES if media_type.startswith("image/") else MAX_BYTES
+            digest, size = await _receive(file, chunks, most)
             try:
                 picture = await asyncio.to_thread(_read_picture, file)
             except BadPicture as error:
@@ -180,9 +186,9 @@ def _is_text(file: BinaryIO) -> bool:
 
 def _read_picture(file: BinaryIO) -> Picture:
     if os.fstat(file.fileno()).st_size == 0:  # nothing can be mapped
-        return read_picture(b"")
+        return read_input(b"")
     with mmap(file.fileno(), 0, access=ACCESS_READ) as mapped:
-        return read_picture(mapped)
+        return read_input(mapped)
 
 
 @lru_cache(maxsize=1024)

@@ -38,12 +38,13 @@ def read_picture(data: Bytes) -> Picture:
     for start, read in _READERS.items():
         if data[: len(start)] == start:
             picture = read(data)
-            _check_size(picture)
+            check_size(picture)
             return picture
     raise BadPicture("the bytes are no PNG, JPEG or WebP picture; send the file itself, in one of these formats")
 
 
-def _check_size(picture: Picture) -> None:
+def check_size(picture: Picture) -> None:
+    """Raise BadPicture for one with no pixels, or with more than a worker can open."""
     width, height = picture.width, picture.height
     if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE_PX:
         raise BadPicture(

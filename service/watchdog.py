@@ -13,7 +13,7 @@ from projections.live_job import LiveJob
 from service import commands as ask
 from service import protocol as say
 from service.handle import Handler
-from service.tasks.catalog import TASKS
+from service.tasks.registry import TASKS
 
 STALLED_STEPS = 10
 """Predicted steps without a step after which an attempt is taken to hang."""

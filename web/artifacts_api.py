@@ -13,10 +13,10 @@ from starlette.routing import Route
 
 from projections.artifacts import find_artifact
 from projections.live_job import LiveJob
-from service.artifacts import MAX_BYTES, ArtifactRejected, ArtifactStore, file_name
+from service.artifacts import INPUT_TYPES, MAX_BYTES, ArtifactRejected, ArtifactStore, file_name
 from service.decisions.report import holding
-from service.pictures import MEDIA_TYPES, Picture
-from service.tasks.catalog import TASKS
+from service.pictures import Picture
+from service.tasks.registry import TASKS
 from service.tasks.task import inputs_of
 from web.errors import Problem
 from web.requests import check_not_encoded, handler_of, headers_of, integer, json_response, media_type_of, views_of
@@ -62,8 +62,8 @@ async def store_picture(
     request: Request, field: str, media_type: str, chunks: AsyncIterator[bytes]
 ) -> tuple[ArtifactResource, bool]:
     """The picture that `chunks` yield, stored, and whether it was not before. Raises a Problem naming `field`."""
-    if media_type not in MEDIA_TYPES:
-        detail = f"content type {media_type[:80]!r} is not accepted; send {' or '.join(MEDIA_TYPES)}"
+    if media_type not in INPUT_TYPES:
+        detail = f"content type {media_type[:80]!r} is not accepted; send {' or '.join(INPUT_TYPES)}"
         raise Problem(415, "unsupported-media-type", detail, field=field)
     store: ArtifactStore = request.app.state.artifacts
     with _storing(field):

@@ -9,7 +9,8 @@ import httpx
 import msgspec
 
 from events.queues import Rules
-from service.pictures import BadPicture, read_picture
+from service.pictures import BadPicture
+from service.videos import read_input
 from web.resources import (
     ArtifactResource,
     BatchResource,
@@ -49,12 +50,12 @@ class Client:
         return self._ask("POST", "/v1/jobs", BatchResource, json=body, headers=_repeatable(idempotency_key))
 
     def upload(self, path: Path) -> ArtifactResource:
-        """Store the picture in a file, for jobs to start from."""
+        """Store the picture or video in a file, for jobs to start from."""
         try:
             data = path.read_bytes()
-            media_type = read_picture(data).media_type
+            media_type = read_input(data).media_type
         except OSError as error:
-            raise ClientError(f"cannot read {path} ({error.strerror}); name a picture file") from error
+            raise ClientError(f"cannot read {path} ({error.strerror}); name a picture or video file") from error
         except BadPicture as error:
             raise ClientError(f"{path}: {error}") from error
         headers = {"Content-Type": media_type}

@@ -26,7 +26,7 @@ WHEN = "90m, 14:30, '2026-12-24 18:00' or RFC 3339"
     "--prompt", "prompts", multiple=True, help="Another prompt (default: none): a job for each. Repeatable."
 )
 @click.option(
-    "--task", help="What to make (default: text-to-image; image-to-image with --image, inpaint with --mask)."
+    "--task", help="What to make (default: text-to-image; with --image, --mask or --video what starts from them)."
 )
 @click.option("--model", help="Model id (default: the task's first model).")
 @click.option("--queue", default="default", show_default=True, help="Queue to wait in.")
@@ -46,6 +46,10 @@ WHEN = "90m, 14:30, '2026-12-24 18:00' or RFC 3339"
 @click.option(
     "--mask", type=click.Path(dir_okay=False, path_type=Path),
     help="Picture of the same size, white where it is to be made anew (default: none).",
+)  # fmt: skip
+@click.option(
+    "--video", type=click.Path(dir_okay=False, path_type=Path),
+    help="Video to start from, an MP4 file (default: none).",
 )  # fmt: skip
 @click.option("--param", "pairs", multiple=True, metavar="NAME=VALUE", help="Any other parameter. Repeatable.")
 @click.option(
@@ -75,6 +79,7 @@ def submit(
     steps: int | None,
     image: Path | None,
     mask: Path | None,
+    video: Path | None,
     wait: bool,
     output: Path | None,
     idempotency_key: str | None,
@@ -84,9 +89,10 @@ def submit(
     """Submit a job, follow it, and save its result. Several prompts, seeds or a count make a batch."""
     if fields["seeds"] and (fields["count"] or seed is not None):
         raise click.UsageError("--seeds says how many and which; leave --count and --seed out")
-    files = {name: path for name, path in (("image", image), ("mask", mask)) if path is not None}
+    named = {"image": image, "mask": mask, "video": video}
+    files = {name: path for name, path in named.items() if path is not None}
     if files and fields["task"] is None:
-        fields["task"] = "inpaint" if mask else "image-to-image"
+        fields["task"] = "video-to-video" if video else "inpaint" if mask else "image-to-image"
     given: dict[str, Any] = {"prompt": prompt, "seed": seed, "steps": steps}
     given |= {name: client.upload(path).digest for name, path in files.items()}
     if prompts:

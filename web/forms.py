@@ -11,7 +11,7 @@ from starlette.requests import Request
 
 from service.artifacts import MAX_PICTURE_BYTES
 from service.refusals import InvalidField
-from service.tasks.catalog import TASKS
+from service.tasks.registry import TASKS
 from web.artifacts_api import store_picture
 from web.errors import Problem
 from web.requests import MAX_JSON_BYTES, check_not_encoded, headers_of, media_type_of, read_json

@@ -17,7 +17,7 @@ from starlette.routing import BaseRoute, Route
 
 from events.keys import Limits
 from events.queues import Rules
-from service.pictures import MEDIA_TYPES
+from service.artifacts import INPUT_TYPES
 from web.forms import PICTURES
 from web.job_control_api import Bulk, Edit, Move
 from web.jobs_api import MAX_PAGE, STATUSES
@@ -147,7 +147,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("GET", "/v1/models"): Operation(answer=ModelList),
     ("GET", "/v1/tasks"): Operation(),
     ("POST", "/v1/artifacts"): Operation(
-        answer=ArtifactResource, status=201, files=MEDIA_TYPES, refusals=(413, 415, 422, 507)
+        answer=ArtifactResource, status=201, files=INPUT_TYPES, refusals=(413, 415, 422, 507)
     ),
     ("GET", "/v1/artifacts/{digest}"): Operation(media_type="image/png", refusals=(404, 503)),
     ("PUT", "/v1/worker/artifacts/{digest}"): Operation(
@@ -263,7 +263,7 @@ def _taken(operation: Operation, reference: dict[type, Any]) -> dict[str, Any]:
     if operation.body is not None:
         content["application/json"] = {"schema": reference[operation.body]}
     if operation.pictures:
-        types = {"job": "application/json", **dict.fromkeys(operation.pictures, ", ".join(MEDIA_TYPES))}
+        types = {"job": "application/json", **dict.fromkeys(operation.pictures, ", ".join(INPUT_TYPES))}
         parts = {"job": content["application/json"]["schema"], **{name: {} for name in operation.pictures}}
         content["multipart/form-data"] = {
             "schema": {"type": "object", "properties": parts, "required": ["job"]},

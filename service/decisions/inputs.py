@@ -1,4 +1,4 @@
-"""Whether a job can start from the pictures that its params name, and the size that it gets from them."""
+"""Whether a job can start from the files that its params name, and the size that it gets from them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,8 @@ def _side(px: float) -> int:
 
 
 def check_inputs(params: Params, pictures: Mapping[str, Picture]) -> None:
-    """Refuse a picture that is not stored, a mask of another size than its picture, and too large a result.
+    """Refuse a file that is not stored or of another kind, a mask of another size than its picture, and too large a
+    result.
 
     `pictures` are the stored ones that the params name, by digest.
     """
@@ -57,13 +58,21 @@ def check_inputs(params: Params, pictures: Mapping[str, Picture]) -> None:
     for field, digest in inputs_of(type(params), msgspec.structs.asdict(params)).items():
         if digest not in pictures:
             raise InvalidField(
-                f"params.{field}", f"no picture {digest} is stored; upload it first with POST /v1/artifacts"
+                f"params.{field}", f"no {field} {digest} is stored; upload it first with POST /v1/artifacts"
             )
         found[field] = pictures[digest]
+        _check_kind(field, digest, pictures[digest])
     if isinstance(params, Inpaint):
         _check_mask(found["image"], found["mask"])
     if isinstance(params, Upscale):
         _check_enlarged(found["image"], params.factor)
+
+
+def _check_kind(field: str, digest: str, picture: Picture) -> None:
+    """A param named video takes a video, any other a picture."""
+    wanted = "video" if field == "video" else "image"
+    if not picture.media_type.startswith(wanted):
+        raise InvalidField(f"params.{field}", f"{digest} is {picture.media_type}; name a stored {field}")
 
 
 def _check_mask(image: Picture, mask: Picture) -> None:

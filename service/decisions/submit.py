@@ -25,7 +25,8 @@ from service.refusals import (
     UnknownModel,
     UnknownTask,
 )
-from service.tasks.catalog import DEFAULT_TASK, TASKS, Catalog, InvalidParams, Model, complete
+from service.tasks.catalog import DEFAULT_TASK, Catalog, InvalidParams, Model, complete
+from service.tasks.registry import TASKS
 from service.tasks.task import Params, split_private
 
 MAX_TAGS = 32

@@ -13,24 +13,12 @@ from typing import Any, Literal
 import msgspec
 
 from service.field_errors import explain, shown
-from service.tasks.enhance import Enhance
 from service.tasks.image_to_image import ImageToImage
 from service.tasks.inpaint import Inpaint
 from service.tasks.pretend import Pretend
+from service.tasks.registry import TASKS
 from service.tasks.task import MAX_SEED, Params
-from service.tasks.text_to_audio import TextToAudio
 from service.tasks.text_to_image import TextToImage
-from service.tasks.text_to_video import TextToVideo
-from service.tasks.upscale import Upscale
-from service.tasks.video_to_video import VideoToVideo
-
-BUILT_IN = (
-    *(TextToImage, ImageToImage, Inpaint, Upscale),
-    *(TextToVideo, VideoToVideo, TextToAudio, Enhance, Pretend),
-)
-
-TASKS: Mapping[str, type[Params]] = {kind.TASK: kind for kind in BUILT_IN}
-"""Every task by name; the first is the one a submission gets that names none."""
 
 DEFAULT_TASK = TextToImage.TASK
 

@@ -20,7 +20,8 @@ class Params(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     `RUNNER` is the module that computes it, which only workers import (docs/tasks.md). `PRIVATE` names the fields
     that say something about the person who asked: the log keeps them in the erasable side row. `INPUTS` names the
     fields that hold the Digest of a file the job starts from; they are public. `PHASES` are the finer steps a
-    worker reports, in order.
+    worker reports, in order. Jobs of one model that are alike in the fields of `TOGETHER` can share calls of the
+    denoiser (None: such jobs cannot).
     """
 
     TASK: ClassVar[str]
@@ -28,6 +29,7 @@ class Params(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     PRIVATE: ClassVar[frozenset[str]] = frozenset()
     INPUTS: ClassVar[tuple[str, ...]] = ()
     PHASES: ClassVar[tuple[str, ...]] = ()
+    TOGETHER: ClassVar[frozenset[str] | None] = None
     RUN_TIMEOUT_S: ClassVar[float] = 3600.0  # an attempt that runs longer is ended
 
 

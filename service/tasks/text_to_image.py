@@ -14,6 +14,7 @@ class TextToImage(Drawing, frozen=True, kw_only=True):
 
     TASK: ClassVar[str] = "text-to-image"
     RUNNER: ClassVar[str] = "service.worker.pipelines.text_to_image"
+    TOGETHER: ClassVar[frozenset[str] | None] = frozenset({"width", "height"})
 
     width: Annotated[int, Meta(ge=64, le=4096, multiple_of=8, description="px")]
     height: Annotated[int, Meta(ge=64, le=4096, multiple_of=8, description="px")]

@@ -1,4 +1,4 @@
-"""The pictures that an attempt starts from, on their way to this machine."""
+"""The files that an attempt starts from, on their way to this machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from service.worker.transfers import TransferRefused, Transfers
 async def fetch_all(
     digests: Mapping[str, str], held: Held, transfers: Transfers, spool: Spool
 ) -> say.Failed | Literal["stale"] | None:
-    """Have every picture in the spool folder, noted in `held.inputs` by its param; `digests` are theirs.
+    """Have every file in the spool folder, noted in `held.inputs` by its param; `digests` are theirs.
 
     Gives None when all are there, else how the attempt ends.
     """
@@ -23,10 +23,10 @@ async def fetch_all(
         try:
             fate = await transfers.fetch(where, digest, held.job, held.attempt, lambda: held.token)
         except TransferRefused as error:
-            words = f"the picture of params.{field} cannot be had ({error}); upload it again and submit anew"
+            words = f"the file of params.{field} cannot be had ({error}); upload it again and submit anew"
             return failed(held, "invalid-input", words)
         except OSError as error:
-            words = f"the picture of params.{field} cannot be kept ({error.strerror}); free space at the worker"
+            words = f"the file of params.{field} cannot be kept ({error.strerror}); free space at the worker"
             return failed(held, "internal", words)
         if fate == "stale":
             return "stale"

@@ -10,7 +10,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from importlib import import_module
 from typing import Any
 
-from service.tasks.catalog import TASKS, Model
+from service.tasks.catalog import Model
+from service.tasks.registry import TASKS
 from service.worker.engine.engine import current
 from service.worker.frames import FromChild, Loaded, Loading
 from service.worker.models import ModelMissing, check

@@ -10,7 +10,7 @@ from PIL import Image
 from service.tasks.video_to_video import VideoToVideo
 from service.worker import video
 from service.worker.pipelines import stock
-from service.worker.pipelines.fitting import beside_the_others
+from service.worker.pipelines.fitting import beside_the_others, fitted
 from service.worker.pipelines.image_to_image import begun
 from service.worker.pipelines.loading import Loaded, free_memory, inputs_of, load
 from service.worker.pipelines.relatives import relative
@@ -47,12 +47,17 @@ def compute(run: Run, loaded: Loaded) -> Made:
     params = run.params
     assert isinstance(params, VideoToVideo), f"task {VideoToVideo.TASK} got {type(params).__name__}"
     run.enter("preparing")
-    pictures, fps = beside_the_others(lambda: video.frames_of(run.inputs["video"], params.frames))
+    size = params.width, params.height
+    frames, fps = beside_the_others(
+        lambda: video.frames_of(
+            run.inputs["video"], params.frames, lambda frame: fitted(Image.fromarray(frame), *size)
+        )
+    )
     pipe = relative(run.model.id, loaded, VideoToVideoFamily)
     more = {
-        "video": [Image.fromarray(picture) for picture in pictures],
+        "video": frames,
         "width": params.width,
         "height": params.height,
-        "num_frames": len(pictures),
+        "num_frames": len(frames),
     }
     return made(run, params, loaded, stock.call(run, loaded, **begun(pipe, params, more)).frames[0], fps)

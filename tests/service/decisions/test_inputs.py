@@ -17,6 +17,7 @@ from service.tasks.image_to_image import ImageToImage
 from service.tasks.inpaint import Inpaint
 from service.tasks.text_to_image import TextToImage
 from service.tasks.upscale import Upscale
+from service.tasks.video_to_video import VideoToVideo
 
 A, B = "a" * 64, "b" * 64
 COMMON: dict[str, Any] = {"prompt": "x", "seed": 1, "steps": 4, "guidance": 1.0}
@@ -82,6 +83,9 @@ def test_a_task_without_pictures_is_left_alone() -> None:
     check_inputs(TextToImage(**COMMON, width=512, height=512), {})
 
 
+FILM = Picture(media_type="video/mp4", width=64, height=48)
+
+
 def refusal(params: Any, **pictures: Picture) -> str:
     with pytest.raises(InvalidField) as raised:
         check_inputs(params, {{"a": A, "b": B}[name]: found for name, found in pictures.items()})
@@ -92,9 +96,13 @@ def test_what_cannot_be_started_from_is_named_with_its_field() -> None:
     image = ImageToImage(**COMMON, width=512, height=512, image=A)
     inpaint = Inpaint(**COMMON, width=512, height=512, image=A, mask=B)
     upscale = Upscale(**COMMON, image=A, factor=4)
-    assert "params.image: no picture aaaa" in refusal(image, b=picture(9, 9))
-    assert "params.mask: no picture bbbb" in refusal(inpaint, a=picture(9, 9))
+    film = VideoToVideo(**COMMON, width=512, height=512, video=A, frames=9)
+    assert "params.image: no image aaaa" in refusal(image, b=picture(9, 9))
+    assert "params.mask: no mask bbbb" in refusal(inpaint, a=picture(9, 9))
     assert "params.mask: it has 9 x 8 px and the image 9 x 9" in refusal(inpaint, a=picture(9, 9), b=picture(9, 8))
     assert "params.factor: 4 times 1025 x 10 px is more than 4096" in refusal(upscale, a=picture(1025, 10))
+    assert f"params.image: {A} is video/mp4; name a stored image" in refusal(image, a=FILM)
+    assert f"params.video: {A} is image/png; name a stored video" in refusal(film, a=picture(9, 9))
+    check_inputs(film, {A: FILM})
     check_inputs(inpaint, {A: picture(9, 9), B: picture(9, 9)})
     check_inputs(upscale, {A: picture(1024, 10)})

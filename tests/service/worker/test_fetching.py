@@ -66,7 +66,7 @@ def test_no_further_job_is_taken_while_one_fetches(peer: Peer, talk: Talk) -> No
     peer.fetch_statuses = list(UNREACHABLE)
     begin(talk, "j1")
     waited_for(peer, lambda: bool(peer.fetches), "a try")
-    assert [ready.slots for ready in talk.all(say.Ready)] == [1]
+    assert [ready.slots for ready in talk.all(say.Ready)] in ([1], [1, 0]), "but one that others stand back for"
 
 
 def test_a_picture_that_is_gone_fails_the_job_with_what_to_do(talk: Talk) -> None:

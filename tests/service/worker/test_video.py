@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+from pathlib import Path
 
 import av
 import numpy as np
@@ -37,7 +39,7 @@ def test_every_frame_comes_back_nearly_as_it_was(
     data = mp4(video, fps, comment)
     path = tmp_path_factory.mktemp("video") / "file"
     path.write_bytes(data)
-    read, rate = frames_of(path, 1000)
+    read, rate = frames_of(path, 1000, np.asarray)
     assert len(read) == frames
     assert rate == pytest.approx(fps, rel=1e-4)
     assert np.abs(np.stack(read).astype(int) - video).mean() < 8
@@ -54,4 +56,21 @@ def test_the_index_stands_in_front() -> None:
 def test_only_as_many_frames_are_read_as_are_wanted(tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.mktemp("video") / "file"
     path.write_bytes(mp4(moving(12, 32, 32), 24, ""))
-    assert len(frames_of(path, 5)[0]) == 5
+    assert len(frames_of(path, 5, np.asarray)[0]) == 5
+
+
+def test_a_video_that_was_filmed_upright_comes_upright(tmp_path: Path) -> None:
+    """A phone stores it lying, with a matrix that turns it."""
+    lying = np.zeros((3, 32, 64, 3), np.uint8)
+    lying[:, :, :32] = 255  # the left half, which is the upper one after a quarter turn clockwise
+    one = 1 << 16
+    straight, turned = (struct.pack(">9i", *m) for m in (
+        (one, 0, 0, 0, one, 0, 0, 0, 1 << 30), (0, one, 0, -one, 0, 0, 32 * one, 0, 1 << 30),
+    ))  # fmt: skip
+    data = mp4(lying, 8, "")
+    track = data.index(b"tkhd")
+    path = tmp_path / "file"
+    path.write_bytes(data[:track] + data[track:].replace(straight, turned, 1))
+    (frame, *_), _ = frames_of(path, 3, np.asarray)
+    assert frame.shape == (64, 32, 3)
+    assert frame[:30].mean() > 200 > 50 > frame[34:].mean()

@@ -109,7 +109,7 @@ def member_of(engine: Engine, family: str, job: Job) -> Member:
         own = own_pipeline(pipeline(family), current(), generator, lambda: None)
         return draw(own, family, job.asked, generator)
 
-    return engine.join(work, job.priority)
+    return engine.join(work, str(job.seed), job.priority)
 
 
 def run(engine: Engine, family: str, jobs: list[Job]) -> list[Member]:
