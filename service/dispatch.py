@@ -55,7 +55,7 @@ class Dispatcher:
         first_eta_s: Callable[[str], float | None] = lambda job: None,
     ) -> None:
         """`is_stored` tells whether the store has the artifact of a digest, `first_eta_s` the first estimate of a
-        job from submission to end. A silent worker keeps its jobs `lease_s` long; every `beat_s` it must be heard."""
+        job until its end. A silent worker keeps its jobs for `lease_s`; every `beat_s` it must be heard."""
         self._handler = handler
         self._monotonic = monotonic
         self._new_id = new_id
