@@ -110,11 +110,12 @@ def test_steps_are_right_from_the_first_run_without_a_callback(pipelines: Any, t
     assert steps == [step for step in range(4) for _ in range(calls)]
 
 
-def test_the_middle_frame_is_shown(pipelines: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("family", ["wan", "ltx"])
+def test_the_middle_frame_is_shown(pipelines: Any, tmp_path: Path, family: str) -> None:
     from service.worker.pipelines import text_to_video
 
     of = desk(tmp_path, is_watched=True)
-    of.made(text_to_video, pipelines("wan"), text_params())
+    of.made(text_to_video, pipelines(family), text_params())
     shown = next(frame for frame in of.sent if isinstance(frame, Shown))
     assert (shown.width, shown.height) == (256, 256)
 
