@@ -156,6 +156,16 @@ def test_a_class_that_takes_no_video_says_so(pipelines: Any, tmp_path: Path, cli
         desk(tmp_path).made(video_to_video, pipelines("ltx"), video_params(), {"video": clip})
 
 
+def test_a_cosmos_without_its_guardrail_says_what_to_install(tmp_path: Path) -> None:
+    from service.worker.pipelines.loading import load
+    from tests.tiny.videos import save_cosmos
+
+    save_cosmos(tmp_path)
+    says = "model tiny needs the library cosmos_guardrail, which is missing; install it where the worker runs"
+    with pytest.raises(ModelMissing, match=says):
+        load(model_at(tmp_path, TextToVideo.TASK), "cpu", 1)
+
+
 def test_what_is_no_video_is_refused_in_words(pipelines: Any, tmp_path: Path) -> None:
     from service.worker.pipelines import video_to_video
 
