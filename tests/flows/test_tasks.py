@@ -178,6 +178,32 @@ def test_a_task_of_another_package_draws_with_our_model(
     assert red > green > blue + 10
 
 
+@pytest.mark.browser
+@pytest.mark.xdist_group("browser")
+def test_what_was_made_plays_and_is_read_in_the_page(client: httpx.Client, service: ServiceProcess) -> None:
+    from tests.web.browser import running_chromium, watched_page
+
+    film = done(client, service, "text-to-video", prompt="a red circle", seed=3)["id"]
+    noise = done(client, service, "text-to-audio", prompt="a star", seed=3)["id"]
+    text = done(client, service, "enhance", prompt="a red star", seed=3, max_new_tokens=8, temperature=1.0)
+    with running_chromium() as browser, watched_page(browser, service.url) as watched:
+        page = watched.open()
+        written = client.get(text["artifacts"][0]["url"]).text
+        page.locator(f'[data-job="{text["id"]}"] .written').get_by_text(written, exact=True).wait_for()
+        for job, tag in ((film, "video"), (noise, "audio")):
+            page.goto(f"{service.url}/#/jobs/{job}")
+            page.locator(f".picture {tag}").wait_for()
+            assert page.evaluate(
+                """async (tag) => {
+                    const player = document.querySelector(`.picture ${tag}`);
+                    player.muted = true;
+                    await player.play();
+                    return player.error === null && player.duration > 0;
+                }""", tag
+            )  # fmt: skip
+        watched.check()
+
+
 def test_the_doctor_names_what_other_packages_add(service: ServiceProcess) -> None:
     told = json.loads(safelight("doctor", "--json", url=service.url))
     findings = {finding["subject"]: finding for finding in told["findings"]}

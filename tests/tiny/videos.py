@@ -1,11 +1,14 @@
-"""Tiny video pipelines: Wan 2.1, Wan 2.2 with its two denoisers, and LTX."""
+"""Tiny video pipelines: Wan 2.1, Wan 2.2 with its two denoisers, LTX; and a Cosmos to be loaded."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import diffusers
+import torch
 
 from tests.tiny.images import t5_encoder, t5_tokenizer
 from tests.tiny.seeded import seeded
@@ -82,6 +85,40 @@ def _ltx() -> diffusers.LTXPipeline:
         text_encoder=t5_encoder(),
         tokenizer=t5_tokenizer(),
     )
+
+
+def save_cosmos(folder: Path) -> None:
+    """Write a Cosmos as it is published: without the guardrail, which its class makes for itself."""
+    diffusers.CosmosTextToWorldPipeline(
+        text_encoder=t5_encoder(),
+        tokenizer=t5_tokenizer(),
+        transformer=diffusers.CosmosTransformer3DModel(
+            in_channels=4,
+            out_channels=4,
+            num_attention_heads=2,
+            attention_head_dim=16,
+            num_layers=1,
+            mlp_ratio=2,
+            text_embed_dim=32,
+            adaln_lora_dim=4,
+            max_size=(4, 32, 32),
+        ),
+        vae=diffusers.AutoencoderKLCosmos(
+            latent_channels=4,
+            encoder_block_out_channels=(8, 8, 8, 8),
+            decode_block_out_channels=(8, 8, 8, 8),
+            attention_resolutions=(8,),
+            resolution=64,
+            num_layers=1,
+            patch_size=4,
+        ),
+        scheduler=diffusers.EDMEulerScheduler(),
+        safety_checker=torch.nn.Identity(),  # anything but None, for which it would be made here
+    ).save_pretrained(folder)
+    index = folder / "model_index.json"
+    parts = json.loads(index.read_text())
+    del parts["safety_checker"]
+    index.write_text(json.dumps(parts))
 
 
 VIDEOS: Mapping[str, Callable[[], Any]] = {"wan": _wan, "wan-2.2": _wan_two_denoisers, "ltx": _ltx}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import inspect
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ from safetensors import SafetensorError
 
 from service.tasks.catalog import Model
 from service.worker import previews
-from service.worker.models import INSTALL, ModelMissing, weights_folder
+from service.worker.models import INSTALL, LIBRARIES, ModelMissing, weights_folder
 
 
 class Loaded:
@@ -91,13 +92,20 @@ def reading(name: str) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        missing = error.name or "named in the detail"
-        raise ModelMissing(f"model {name} needs the library {missing}, which is missing; {INSTALL}") from error
+        missing = _library(error)
+        how = INSTALL if missing in LIBRARIES else "install it where the worker runs"
+        raise ModelMissing(f"model {name} needs the library {missing}, which is missing; {how}") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise ModelMissing(
             f"the weights of model {name} cannot be loaded ({type(error).__name__}): its folder is incomplete or "
             "damaged; put a whole folder with safetensors there"
         ) from error
+
+
+def _library(error: ImportError) -> str:
+    """What could not be imported; diffusers says it in words only, as in "`cosmos_guardrail` is not installed"."""
+    told = re.match(r"`(\w+)`", str(error))
+    return error.name or (told[1] if told else "named in the detail")
 
 
 def inputs_of(pipe: Any) -> frozenset[str]:

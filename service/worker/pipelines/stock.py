@@ -10,6 +10,7 @@ import torch
 
 from service.tasks.denoising import Denoising
 from service.worker import previews
+from service.worker.pipelines.latents import picture_in
 from service.worker.pipelines.loading import Loaded, inputs_of
 from service.worker.pipelines.watch import Watch, watching
 from service.worker.run import Run
@@ -29,7 +30,7 @@ def call(run: Run, loaded: Loaded, more: Mapping[str, Any], pipe: Any = None, st
     # drawn on the CPU, so that a seed gives the same noise on every device
     generator = torch.Generator("cpu").manual_seed(params.seed)
     has_guidance = params.guidance > 1
-    watch = Watch(run, steps, loaded.calls_per_step.get(has_guidance, 1), partial(_show, run, loaded))
+    watch = Watch(run, steps, loaded.calls_per_step.get(has_guidance, 1), partial(_show, run, loaded, pipe, more))
     wanted = {
         "prompt": params.prompt,
         "num_inference_steps": params.steps,
@@ -70,16 +71,11 @@ def sampler(loaded: Loaded) -> str:
     return type(loaded.pipe.scheduler).__name__.removesuffix("Scheduler")
 
 
-def _show(run: Run, loaded: Loaded, latents: Any) -> None:
-    """Send a preview of latents that lie as pictures do: (batch, channels[, frames], height, width).
-
-    Of a video the middle frame is shown. Packed latents (batch, tokens, channels) are not.
-    """
-    if latents.ndim == 5:
-        latents = latents[:, :, latents.shape[2] // 2]
-    if latents.ndim == 4:
-        first = latents[0].detach().to("cpu", torch.float32).numpy()
-        run.show(*previews.jpeg(previews.picture(first, loaded.colours)))
+def _show(run: Run, loaded: Loaded, pipe: Any, asked: Mapping[str, Any], latents: Any) -> None:
+    """Send a preview, of a video of its middle frame."""
+    if (first := picture_in(latents, pipe, asked)) is not None:
+        cells = first.detach().to("cpu", torch.float32).numpy()
+        run.show(*previews.jpeg(previews.picture(cells, loaded.colours)))
 
 
 def _scheduler_facts(scheduler: Any) -> dict[str, Any]:

@@ -1,6 +1,7 @@
-// What a finished job has made, as a page shows it: a picture, a video, a sound; a text is only linked.
+// What a finished job has made, as a page shows it: a picture, a video, a sound or a text.
 
-import { make } from "./dom.js";
+import * as api from "./api.js";
+import { make, setText } from "./dom.js";
 import { title } from "./format.js";
 
 /** The first of the job's files that can be shown, if there is one. */
@@ -19,6 +20,11 @@ const SHOWS = {
     make("video", { src: url, width, height, "aria-label": label, preload: "metadata", loop: true, ...attributes }),
   audio: ({ url }, label, attributes) =>
     make("audio", { src: url, "aria-label": label, preload: "metadata", ...attributes }),
+  text: ({ url }) => {
+    const node = make("p", { class: "written" });
+    api.text(url).then((text) => setText(node, text));
+    return node;
+  },
 };
 
 const kindOf = (media_type) => media_type.split("/")[0];

@@ -34,7 +34,7 @@ export class Tile {
 }
 
 function reasonOf({ status, error, expired, artifacts: [file] }) {
-  if (file) return file.seconds ? `Sound, ${duration(file.seconds)}` : sentence(file.media_type.split("/")[0]);
+  if (file) return file.seconds ? `Sound, ${duration(file.seconds)}` : sentence(file.media_type);
   if (status === "expired") return `Expired: ${expiredWords(expired)}`;
   if (status === "failed") return error?.message ? sentence(error.message) : "Failed";
   return status === "cancelled" ? "Cancelled" : "Completed without a file";

@@ -110,11 +110,12 @@ def test_steps_are_right_from_the_first_run_without_a_callback(pipelines: Any, t
     assert steps == [step for step in range(4) for _ in range(calls)]
 
 
-def test_the_middle_frame_is_shown(pipelines: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("family", ["wan", "ltx"])
+def test_the_middle_frame_is_shown(pipelines: Any, tmp_path: Path, family: str) -> None:
     from service.worker.pipelines import text_to_video
 
     of = desk(tmp_path, is_watched=True)
-    of.made(text_to_video, pipelines("wan"), text_params())
+    of.made(text_to_video, pipelines(family), text_params())
     shown = next(frame for frame in of.sent if isinstance(frame, Shown))
     assert (shown.width, shown.height) == (256, 256)
 
@@ -153,6 +154,16 @@ def test_a_class_that_takes_no_video_says_so(pipelines: Any, tmp_path: Path, cli
 
     with pytest.raises(ModelMissing, match="diffusers has no class of VideoToVideoFamily for its LTXPipeline"):
         desk(tmp_path).made(video_to_video, pipelines("ltx"), video_params(), {"video": clip})
+
+
+def test_a_cosmos_without_its_guardrail_says_what_to_install(tmp_path: Path) -> None:
+    from service.worker.pipelines.loading import load
+    from tests.tiny.videos import save_cosmos
+
+    save_cosmos(tmp_path)
+    says = "model tiny needs the library cosmos_guardrail, which is missing; install it where the worker runs"
+    with pytest.raises(ModelMissing, match=says):
+        load(model_at(tmp_path, TextToVideo.TASK), "cpu", 1)
 
 
 def test_what_is_no_video_is_refused_in_words(pipelines: Any, tmp_path: Path) -> None:
