@@ -14,7 +14,11 @@ from pathlib import Path
 from service.tasks.catalog import Model
 from service.worker.demo_model import WEIGHTS
 
-LIBRARIES = ("torch", "diffusers", "transformers", "safetensors", "accelerate", "PIL", "numpy")
+LIBRARIES = (
+    *("torch", "diffusers", "transformers", "safetensors", "accelerate"),
+    *("PIL", "numpy", "av", "soundfile", "ftfy"),
+)
+DESCRIPTIONS = ("model_index.json", "config.json")  # of a diffusers folder, of a transformers folder
 INSTALL = "install it with: pip install 'safelight[worker]'"
 REPORTED_VERSIONS = ("safelight", "torch", "diffusers", "transformers")
 
@@ -40,10 +44,10 @@ def check(model: Model) -> None:
     for library in LIBRARIES:
         if find_spec(library) is None:
             raise ModelMissing(f"model {model.id} needs the library {library}, which is missing; {INSTALL}")
-    if not (folder / "model_index.json").is_file():
+    if not any((folder / name).is_file() for name in DESCRIPTIONS):
         raise ModelMissing(
-            f"the weights of model {model.id} are missing: its folder has no model_index.json; "
-            "put a diffusers folder there or correct the catalogue"
+            f"the weights of model {model.id} are missing: its folder has no {' or '.join(DESCRIPTIONS)}; "
+            "put a diffusers or transformers folder there or correct the catalogue"
         )
 
 

@@ -43,7 +43,7 @@ def test_a_model_of_the_data_folder_is_known_to_the_service_and_drawn_with_by_it
         listed = client.get("/v1/models").json()["models"]
         assert [(m["id"], m["tasks"], m["is_available"]) for m in listed] == [
             ("quick", ["text-to-image", "pretend"], True),
-            ("demo", ["text-to-image"], True),
+            ("demo", ["text-to-image", "image-to-image", "inpaint"], True),
             ("pretend", ["pretend"], True),
         ]
 
