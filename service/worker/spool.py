@@ -61,8 +61,12 @@ class Spool:
         """Where a fetched picture may be put; the name says nothing about the job."""
         return self._inputs / secrets.token_hex(12)
 
+    def new_tape(self) -> Path:
+        """Where the child may keep how far an attempt has come."""
+        return self._inputs / f"{secrets.token_hex(12)}.tape"
+
     def remove_inputs(self, paths: Iterable[Path]) -> None:
-        """Delete fetched pictures."""
+        """Delete fetched pictures, and tapes."""
         for path in paths:
             path.unlink(missing_ok=True)
 
