@@ -1,92 +1,25 @@
-"""The task text-to-image: any diffusers folder whose pipeline makes a picture from a prompt.
-
-The folder's model_index.json names the pipeline class. Only safetensors are read, no code from folders is
-run, and nothing is fetched from anywhere.
-"""
+"""The task text-to-image: any diffusers folder whose pipeline makes a picture from a prompt."""
 
 from __future__ import annotations
 
-import gc
-import inspect
-import warnings
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-import diffusers
 import numpy as np
 import torch
-import transformers
 from numpy.typing import NDArray
 from PIL import Image
-from safetensors import SafetensorError
 
-from service.tasks.catalog import Model
 from service.tasks.text_to_image import TextToImage
 from service.worker import encoding, previews
 from service.worker.frames import SpooledFile
-from service.worker.models import INSTALL, ModelMissing, weights_folder
+from service.worker.pipelines.loading import Loaded, free_memory, load
 from service.worker.pipelines.watch import Watch, watching
 from service.worker.run import Made, Run
 
+__all__ = ["compute", "free_memory", "load"]
+
 MEDIA_TYPE = "image/png"
-
-
-class Loaded:
-    """A pipeline on its device."""
-
-    def __init__(self, pipe: Any, device: str, dtype: str, colours: previews.LatentMap | None) -> None:
-        self.pipe = pipe
-        self.device = device
-        self.dtype = dtype
-        self.colours = colours
-        self.inputs = frozenset(inspect.signature(pipe.__call__).parameters)
-        self.calls_per_step: dict[bool, int] = {}  # with guidance or without -> denoiser calls, as last seen
-
-
-def load(model: Model, device: str, threads: int) -> Loaded:
-    """Load the model's folder onto `device`. Raises ModelMissing, or what torch raises for want of memory."""
-    folder = weights_folder(model)
-    assert folder is not None, f"model {model.id} has no weights to load"
-    _settle_libraries(threads)
-    # half precision is for GPUs; some of torch's CPU kernels lack it and the others are slower with it
-    dtype = "float32" if device == "cpu" else model.dtype
-    pipe = _from_folder(model.id, folder, getattr(torch, dtype)).to(device)
-    pipe.set_progress_bar_config(disable=True)
-    return Loaded(pipe, device, dtype, previews.latent_map(folder))
-
-
-def _settle_libraries(threads: int) -> None:
-    """Quiet, and as reproducible as the kernels allow."""
-    diffusers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.set_verbosity_error()
-    # torch_dtype is what every supported diffusers knows; from 0.42 on it warns that it will become dtype
-    warnings.filterwarnings("ignore", message=".*torch_dtype", category=FutureWarning)
-    if threads:
-        torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.backends.cudnn.benchmark = False
-    torch.backends.cudnn.deterministic = True
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
-
-
-def _from_folder(name: str, folder: Path, dtype: Any) -> Any:
-    """The pipeline. The dtype is always given: without it transformers keeps an fp16 folder's half precision while
-    diffusers widens it, and the first product of the two raises.
-    """
-    try:
-        return diffusers.DiffusionPipeline.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, torch_dtype=dtype
-        )
-    except ImportError as error:
-        missing = error.name or "named in the detail"
-        raise ModelMissing(f"model {name} needs the library {missing}, which is missing; {INSTALL}") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
-        raise ModelMissing(
-            f"the weights of model {name} cannot be loaded ({type(error).__name__}): its folder is incomplete or "
-            "damaged; put a whole diffusers folder with safetensors there"
-        ) from error
 
 
 def compute(run: Run, loaded: Loaded) -> Made:
@@ -110,18 +43,12 @@ def compute(run: Run, loaded: Loaded) -> Made:
         "seed": params.seed,
         "scheduler": _scheduler_facts(loaded.pipe.scheduler),
         "dtype": loaded.dtype,
+        "model_digest": loaded.digest,
         "native_width": width,
         "native_height": height,
     }
     sampler = type(loaded.pipe.scheduler).__name__.removesuffix("Scheduler")
     return Made(facts, partial(_export, run, params, pixels, sampler))
-
-
-def free_memory() -> None:
-    """Give back what a failed run left on the device. Call it when its exception is gone: that holds tensors."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 def _arguments(
