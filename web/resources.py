@@ -207,6 +207,7 @@ class ModelResource(msgspec.Struct, frozen=True, kw_only=True):
     defaults: dict[str, Any]
     sizes: tuple[tuple[int, int], ...]
     memory_bytes: int
+    licence: str
     is_available: bool
 
 
@@ -365,6 +366,7 @@ def model_resource(model: Model, *, is_available: bool) -> ModelResource:
         defaults=model.defaults,
         sizes=model.sizes,
         memory_bytes=model.memory_bytes,
+        licence=model.licence,
         is_available=is_available,
     )
 

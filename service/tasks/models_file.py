@@ -44,12 +44,22 @@ class BadModelsFile(ValueError):
 
 def read_models(path: Path) -> list[Model]:
     """The models of the file, in its order. Raises BadModelsFile."""
+    return parsed(read_text(path), path)
+
+
+def read_text(path: Path) -> str:
+    """The text of the file. Raises BadModelsFile."""
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise BadModelsFile([f"{path} cannot be read: {why}; give a TOML file with tables [models.ID]"]) from error
-    return parsed(text, path)
+
+
+def usual_file(data: Path) -> Path | None:
+    """The file of a data folder, where it has one."""
+    path = data / "models.toml"
+    return path if path.is_file() else None
 
 
 def parsed(text: str, path: Path) -> list[Model]:

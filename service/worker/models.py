@@ -27,14 +27,23 @@ def check(model: Model) -> None:
     """Raise ModelMissing when `model` cannot be loaded here."""
     if model.source is None:
         return
-    for library in (*LIBRARIES, *(LORA_LIBRARIES if model.loras else ())):
-        if find_spec(library) is None:
-            extra = "lora" if library in LORA_LIBRARIES else "worker"
-            raise ModelMissing(f"model {model.id} needs the library {library}, which is missing; {INSTALL[extra]}")
-    problems = look(model).problems
+    problems = [*missing_libraries(model), *look(model).problems]
     if problems:
         more = f" ({len(problems) - 1} more: safelight models check {model.id})" if len(problems) > 1 else ""
         raise ModelMissing(f"model {model.id} cannot be loaded: {problems[0]}{more}")
+
+
+def missing_libraries(model: Model) -> list[str]:
+    """What has to be installed before `model` can be loaded, a line each."""
+    needed = {
+        **dict.fromkeys(LIBRARIES, "worker"),
+        **(dict.fromkeys(LORA_LIBRARIES, "lora") if model.loras else {}),
+    }
+    return [
+        f"it needs the library {library}, which is missing; {INSTALL[extra]}"
+        for library, extra in needed.items()
+        if find_spec(library) is None
+    ]
 
 
 def available(models: Iterable[Model]) -> tuple[Model, ...]:
