@@ -23,6 +23,7 @@ from service.decisions.workers import keeps
 from service.handle import Handler
 from service.refusals import NotLeasable, Refusal, StaleAttempt
 from service.reports import command_of
+from service.scheduling.beside import pick_beside, rank
 from service.scheduling.pick import Pick, in_turn, pick
 from service.sessions import Audience, Session
 from service.watchdog import Watchdog
@@ -35,6 +36,7 @@ class Offered(msgspec.Struct, frozen=True):
 
     session: Session
     picked: Pick
+    seat: say.Seat
     lapses_at: float  # monotonic seconds
 
 
@@ -52,9 +54,8 @@ class Dispatcher:
         beat_s: float = say.BEAT_S,
         first_eta_s: Callable[[str], float | None] = lambda job: None,
     ) -> None:
-        """`is_stored` tells whether the artifact of a digest is in the store, `first_eta_s` the first estimate of a
-        job from its submission to its end. `lease_s` is how long a silent worker
-        keeps its jobs, `beat_s` how often it must be heard."""
+        """`is_stored` tells whether the store has the artifact of a digest, `first_eta_s` the first estimate of a job
+        from submission to end. A silent worker keeps its jobs for `lease_s`; every `beat_s` it must be heard."""
         self._handler = handler
         self._monotonic = monotonic
         self._new_id = new_id
@@ -144,15 +145,14 @@ class Dispatcher:
         """Act on a message of a session that said hello. Any message extends the worker's leases."""
         self._heard_at[session.worker] = self._monotonic()
         match message:
-            case say.Ready(slots=slots):
-                session.credit = slots
+            case say.Ready(slots=slots, beside=beside, before=before):
+                session.credit = {"slots": slots, "beside": beside, "before": before}
                 self._match()
             case say.Accept(offer=offer):
                 self._spawn(self._lease(session, offer))
             case say.Decline(offer=offer, why=why):
                 logger.info("worker %s declined an offer: %s", session.worker, why)
-                self._drop_offer(offer)
-                session.credit += 1
+                self._give_back(offer)
             case say.Phase() | say.Completed() | say.Failed() | say.Stopped():
                 self._report(session, message)
             case say.Progress():
@@ -160,9 +160,7 @@ class Dispatcher:
             case say.Preview():
                 self._on_preview(message)
             case say.Drain():
-                session.credit, session.is_drained = 0, True
-            case say.Beat() | say.Hello():
-                pass
+                session.credit, session.is_drained = {}, True
 
     def tick(self) -> None:
         """What time alone causes: offers lapse, leases of silent workers expire. Call it every second or so."""
@@ -184,27 +182,42 @@ class Dispatcher:
     # handing out
 
     def _match(self) -> None:
-        """Offer waiting jobs against credit until one of the two is used up."""
+        """Offer waiting jobs against credit until one of the two is used up: first to who is idle."""
         state, catalog = self._handler.state, self._handler.catalog
         free: list[LiveWorker] = []
+        busy: list[LiveWorker] = []
         for session in self._sessions.values():
             worker = state.workers.get(session.worker)
-            if worker is not None and worker.boot == session.boot and session.credit > 0:
+            if worker is None or worker.boot != session.boot:
+                continue
+            if session.credit.get("slots", 0) > 0:
                 free.append(worker)
+            elif any(session.credit.values()):
+                busy.append(worker)
         for worker in in_turn(state, free, self._offered, catalog):
             session = self._sessions[worker.name]
-            for picked in pick(state, worker, session.credit, self._offered, catalog):
-                self._offer(session, picked)
+            for picked in pick(state, worker, session.credit["slots"], self._offered, catalog):
+                self._offer(session, picked, "slots")
+        for worker in sorted(busy, key=lambda one: len(state.attempts_of(one.name))):
+            self._offer_beside(self._sessions[worker.name], worker)
 
-    def _offer(self, session: Session, picked: Pick) -> None:
+    def _offer_beside(self, session: Session, worker: LiveWorker) -> None:
+        """Fill the seats of a worker that computes."""
+        while seats := [seat for seat, left in session.credit.items() if left > 0]:
+            state, catalog, given = self._handler.state, self._handler.catalog, list(session.offers.values())
+            if (found := pick_beside(state, worker, seats, given, self._offered, catalog)) is None:
+                return
+            self._offer(session, found.picked, found.seat)
+
+    def _offer(self, session: Session, picked: Pick, seat: say.Seat) -> None:
         job = picked.job
         live = self._handler.state.jobs[job]
         (described,) = self._handler.log.read(live.described - 1, 1)  # views may not show it yet
         offer = self._new_id()
-        session.credit -= 1
+        session.credit[seat] -= 1
         session.offers[offer] = job
         self._offered[job] = offer
-        self._offers[offer] = Offered(session, picked, self._monotonic() + say.OFFER_S)
+        self._offers[offer] = Offered(session, picked, seat, self._monotonic() + say.OFFER_S)
         session.send(
             say.Offer(
                 offer=offer,
@@ -213,6 +226,8 @@ class Dispatcher:
                 task=live.task,
                 model=live.model,
                 params=params_of(described),
+                priority=rank(live),
+                seat=seat,
             )
         )
 
@@ -241,9 +256,14 @@ class Dispatcher:
 
     def _withdraw(self, session: Session, offer: str, why: str) -> None:
         """Take an offer back; the worker has its credit again."""
-        self._drop_offer(offer)
-        session.credit += 1
+        self._give_back(offer)
         session.send(say.Withdraw(offer=offer, why=why))
+
+    def _give_back(self, offer: str) -> None:
+        """Drop an offer that nothing came of: the worker has its credit again."""
+        if (offered := self._offers.get(offer)) is not None:
+            self._drop_offer(offer)
+            offered.session.credit[offered.seat] = offered.session.credit.get(offered.seat, 0) + 1
 
     def _drop_offer(self, offer: str) -> None:
         offered = self._offers.pop(offer, None)

@@ -68,6 +68,7 @@ class Planner:
         self._forecast: Forecast | None = None
         self._made_at = -STALE_S  # monotonic seconds
         self._made_at_us = 0
+        self._made_through = 0  # the newest position that the forecast knows of
         self._has_changed = True
         self._changed: set[str] = set()  # jobs that something happened to since the newest forecast
         self._first: dict[str, float | None] = {}  # job -> seconds from submission to end as first told
@@ -87,7 +88,9 @@ class Planner:
         """
         if self._forecast is None or job.status not in ("queued", "running"):
             return None
-        if job.id in self._changed and job.id not in self._forecast.etas:
+        # A submission is answered before this is told of it: its position tells that it is too new.
+        is_new = job.submitted > self._made_through or job.id in self._changed
+        if is_new and job.id not in self._forecast.etas:
             return None
         state, forecast = self._handler.state, self._forecast
         behind = max(0, state.queues[job.queue].order.index(job.place) - forecast.starts)
@@ -109,6 +112,7 @@ class Planner:
         depth = max(1, min(DEPTH, LANES // max(1, line.lanes)))
         self._forecast = forward(workers, line, state.costs, state.accuracy, at_us, depth)
         self._made_at, self._made_at_us, self._has_changed = self._monotonic(), at_us, False
+        self._made_through = state.position
         self._changed.clear()
         for job, eta in self._forecast.etas.items():
             self._note(state.jobs[job], eta, at_us)

@@ -64,6 +64,10 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True):
     height: int | None = None  # px
 
 
+Seat = Literal["slots", "beside", "before"]
+"""By which of its credit a worker takes a job."""
+
+
 # worker -> service
 
 
@@ -85,9 +89,15 @@ class Hello(Message, frozen=True, kw_only=True):
 
 
 class Ready(Message, frozen=True, kw_only=True):
-    """Credit: how many more offers the worker takes right now. Replaces the credit said before."""
+    """Credit: how many more offers the worker takes right now, by seat. Replaces the credit said before.
+
+    `slots` are free. While it computes, `beside` is how many more jobs it would compute together with those it has,
+    and `before` how many it would compute first, letting those stand.
+    """
 
     slots: int
+    beside: int = 0
+    before: int = 0
 
 
 class Accept(Message, frozen=True, kw_only=True):
@@ -192,7 +202,10 @@ class Welcome(Message, frozen=True, kw_only=True):
 
 
 class Offer(Message, frozen=True, kw_only=True):
-    """A job for the worker's credit. Not a lease: it lapses after `within_s` without Accept."""
+    """A job for the worker's credit. Not a lease: it lapses after `within_s` without Accept.
+
+    `priority` is 0 to 100, and -1 for a background job.
+    """
 
     offer: str
     within_s: float
@@ -200,6 +213,8 @@ class Offer(Message, frozen=True, kw_only=True):
     task: str
     model: str
     params: dict[str, Any]
+    priority: int = 50
+    seat: Seat = "slots"
 
 
 class Start(Message, frozen=True, kw_only=True):

@@ -32,7 +32,7 @@ class Session(msgspec.Struct, eq=False):
     end: Callable[[], None]
     worker: str = ""
     boot: str = ""
-    credit: int = 0
+    credit: dict[say.Seat, int] = {}
     offers: dict[str, str] = {}  # offer id -> job id
     reports: deque[tuple[int, Answer, say.Reported]] = msgspec.field(default_factory=deque)
     is_drained: bool = False

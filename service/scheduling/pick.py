@@ -50,7 +50,7 @@ def pick(
     """
     if worker.name in state.quarantined:
         return []
-    turn = _Turn(state, worker, offered, catalog)
+    turn = Turn(state, worker, offered, catalog)
     chosen: list[Pick] = []
     while len(chosen) < slots and (found := turn.next()) is not None:
         chosen.append(found)
@@ -74,7 +74,7 @@ def in_turn(
     return sorted(workers, key=loads)
 
 
-class _Turn:
+class Turn:
     """One worker's turn: what has been taken, and what that does to clocks and caps, before the log says so."""
 
     def __init__(self, state: LiveState, worker: LiveWorker, offered: Collection[str], catalog: Catalog) -> None:
@@ -93,7 +93,16 @@ class _Turn:
                 self._take(state.jobs[job])
 
     def next(self) -> Pick | None:
-        """The best job that is left."""
+        """The best job that is left, which is thereby taken."""
+        first = self.first()
+        if first is None:
+            return None
+        warm = self._warm_before(first)
+        self._take(warm or first)
+        return Pick(first.id) if warm is None else Pick(warm.id, passed=first.id)
+
+    def first(self) -> LiveJob | None:
+        """The job whose turn it is, whatever model is loaded."""
         best: tuple[tuple[bool, int, int], LiveJob] | None = None
         for queue in self._state.queues.values():
             first = None if queue.is_paused else self._first(queue)
@@ -101,12 +110,7 @@ class _Turn:
                 key = (first.is_background, -first.priority, first.submitted)
                 if best is None or key < best[0]:
                     best = (key, first)
-        if best is None:
-            return None
-        first = best[1]
-        warm = self._warm_before(first)
-        self._take(warm or first)
-        return Pick(first.id) if warm is None else Pick(warm.id, passed=first.id)
+        return best[1] if best is not None else None
 
     def _first(self, queue: LiveQueue) -> LiveJob | None:
         """The queue's own choice."""

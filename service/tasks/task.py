@@ -14,12 +14,14 @@ class Params(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """The validated input of a job. A subclass is one task.
 
     `PRIVATE` names the fields that say something about the person who asked: the log keeps them in the
-    erasable side row. `PHASES` are the finer steps a worker reports, in order.
+    erasable side row. `PHASES` are the finer steps a worker reports, in order. Jobs of one model that are alike in
+    the fields of `TOGETHER` can share calls of the denoiser (None: such jobs cannot).
     """
 
     TASK: ClassVar[str]
     PRIVATE: ClassVar[frozenset[str]] = frozenset()
     PHASES: ClassVar[tuple[str, ...]] = ()
+    TOGETHER: ClassVar[frozenset[str] | None] = None
     RUN_TIMEOUT_S: ClassVar[float] = 3600.0  # an attempt that runs longer is ended
 
 

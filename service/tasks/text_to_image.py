@@ -15,6 +15,7 @@ class TextToImage(Params, frozen=True, kw_only=True):
     TASK: ClassVar[str] = "text-to-image"
     PRIVATE: ClassVar[frozenset[str]] = frozenset({"prompt", "negative_prompt"})
     PHASES: ClassVar[tuple[str, ...]] = ("loading_model", "preparing", "denoising", "decoding", "exporting")
+    TOGETHER: ClassVar[frozenset[str] | None] = frozenset({"width", "height"})
 
     prompt: Annotated[str, Meta(min_length=1, max_length=4000, description="what to draw")]
     negative_prompt: Annotated[str, Meta(max_length=4000, description="what to keep out")] = ""

@@ -37,11 +37,13 @@ from service.worker.frames import (
     Unfit,
     Up,
     Watch,
+    Worth,
 )
 from service.worker.model_cache import PIPELINES, ModelCache
 from service.worker.parent import die_with_parent
 from service.worker.run import Cancelled, Made, Run
 
+MOST_BESIDE = 16  # jobs named in a completion's facts
 POISONED = 70  # exit code after a device error that only a new process can clear
 
 logger = logging.getLogger("safelight.child")
@@ -137,11 +139,12 @@ class Child:
             wake=self._moved.set,
         )
         runs: dict[Member, Run] = {}
+        worth = 1
         while True:
             self._moved.clear()
             while not self._begun.empty():
                 run, priority = self._begun.get()
-                runs[engine.join(partial(self._made, run), priority)] = run
+                runs[engine.join(partial(self._made, run), run.job, priority, run.park)] = run
             for member, run in runs.items():
                 if run.is_halted:
                     member.halt_with = Cancelled()
@@ -149,6 +152,9 @@ class Child:
                 self._moved.wait()
             for member in engine.tick():
                 self._computed(runs.pop(member), member)
+            if (now_worth := engine.worth()) != worth:
+                worth = now_worth
+                self._end.send(Worth(jobs=worth))
 
     def _made(self, run: Run) -> Made:
         """What the member does that computes the run."""
@@ -192,8 +198,21 @@ class Child:
             "device": self._device,
             "versions": models.versions(),
             "timings": run.timings(),
-            "batch": {"size": 1, "index": 0},
+            "batch": self._batch(run, member),
         }
+
+    def _batch(self, run: Run, member: Member) -> dict[str, object]:
+        """How the attempt shared the device: with whom, its share of the seconds, and what sharing has saved."""
+        calls = sum(member.shared.values())
+        facts: dict[str, object] = {
+            "calls": {str(rows): number for rows, number in sorted(member.shared.items())},
+            "share_s": round(member.share_s, 4),
+            "beside": sorted(member.beside)[:MOST_BESIDE],
+        }
+        alone_s = self._learned.alone_s(member.size) if member.size is not None and member.beside else None
+        if alone_s is not None:
+            facts["saved_s"] = round(calls * alone_s - member.share_s, 4)
+        return facts
 
     def _failed(self, run: Run, failure: Failure) -> None:
         self._end.send(

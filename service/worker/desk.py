@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from service import protocol as say
 from service.worker import frames
@@ -21,9 +21,24 @@ from service.worker.uploads import UploadRefused, Uploads
 
 SLOTS = 1
 HALT_GRACE_S = 10.0  # or two steps, if they take longer: then the child is taken to hang and is killed
-MAX_UNDELIVERED = 4  # results on disk beyond which no more work is taken
+MAX_UNDELIVERED = 4  # results on disk, beside those of what is computed, beyond which no more work is taken
 
 logger = logging.getLogger("safelight.worker")
+
+
+class Credit(NamedTuple):
+    """How many offers are taken, by seat (protocol.Ready)."""
+
+    slots: int = 0
+    beside: int = 0
+    before: int = 0
+
+    def plus(self, seat: say.Seat, change: int) -> Credit:
+        """The credit with so many more by one seat."""
+        return self._replace(**{seat: max(0, getattr(self, seat) + change)})
+
+
+NONE = Credit()
 
 
 class Child(Protocol):
@@ -56,7 +71,8 @@ class Desk:
         self._child: Child | None = None
         self._hand: dict[tuple[str, int], Held] = {}
         self._offers: dict[str, say.Offer] = {}
-        self._credit = 0  # what the service believes
+        self._credit = NONE  # what the service believes
+        self._worth = 1  # how many jobs the child gains from computing at once
         self._is_resting = False  # the service wants no more work done in this session
         self._is_draining = False  # this process wants none any more
         self._previews_wanted = False
@@ -91,7 +107,7 @@ class Desk:
 
     def drain(self) -> None:
         """Take no new work; what runs goes on."""
-        self._is_draining, self._credit = True, 0
+        self._is_draining, self._credit = True, NONE
         self._outbox.say(say.Drain())
 
     def release(self) -> None:
@@ -116,7 +132,7 @@ class Desk:
         for result in self._journal.results():
             self._deliver(result)
         self._outbox.open()
-        self._credit, self._is_resting = 0, False
+        self._credit, self._is_resting = NONE, False
         if self._is_draining:
             self._outbox.say(say.Drain())
         self._settle()
@@ -125,7 +141,7 @@ class Desk:
         """The session is over; what is computed goes on."""
         self._outbox.close()
         self._offers.clear()
-        self._credit = 0
+        self._credit = NONE
         self._watch(False)
 
     def from_service(self, message: say.ToWorker) -> None:
@@ -136,8 +152,9 @@ class Desk:
             case say.Start():
                 self._on_start(message)
             case say.Withdraw(offer=offer):
-                self._offers.pop(offer, None)
-                self._credit += 1  # the service gives it back by itself
+                withdrawn = self._offers.pop(offer, None)
+                if withdrawn is not None:  # the service gives the credit back by itself
+                    self._credit = self._credit.plus(withdrawn.seat, 1)
             case say.Acknowledge(through=through):
                 self._on_acknowledge(through)
             case say.Stale(job=job, attempt=attempt, why=why):
@@ -154,19 +171,18 @@ class Desk:
         self._settle()
 
     def _on_offer(self, offer: say.Offer) -> None:
-        self._credit = max(0, self._credit - 1)
         why = self._why_not(offer)
-        if why is not None:
-            self._credit += 1  # as after Withdraw
+        if why is not None:  # the service gives the credit back, as after Withdraw
             self._outbox.say(say.Decline(offer=offer.offer, why=why))
             return
+        self._credit = self._credit.plus(offer.seat, -1)
         self._offers[offer.offer] = offer
         self._outbox.say(say.Accept(offer=offer.offer))
 
     def _why_not(self, offer: say.Offer) -> str | None:
         if offer.model not in self._models.get(offer.task, ()):
             return f"this worker does not have model {offer.model} for task {offer.task}"
-        return None if self._free() > 0 else "this worker has no free slot"
+        return None if any(self._free()) else "this worker has no free slot"
 
     def _on_start(self, start: say.Start) -> None:
         offer = self._offers.pop(start.offer, None)
@@ -182,6 +198,7 @@ class Desk:
                 task=offer.task,
                 model=offer.model,
                 params=offer.params,
+                priority=offer.priority,
             )
         )
 
@@ -203,7 +220,7 @@ class Desk:
 
     def child_up(self, child: Child) -> None:
         """A child is ready for work."""
-        self._child = child
+        self._child, self._worth = child, 1
         child.send(frames.Watch(wanted=self._previews_wanted))
         self._settle()
 
@@ -220,6 +237,10 @@ class Desk:
     def from_child(self, frame: frames.FromChild) -> None:
         """Act on a frame about an attempt."""
         assert not isinstance(frame, frames.Up | frames.Unfit | frames.Loading | frames.Loaded), frame
+        if isinstance(frame, frames.Worth):
+            self._worth = frame.jobs
+            self._settle()
+            return
         held = self._hand.get((frame.job, frame.attempt))
         if held is None or not held.is_in_child or not held.is_wanted:
             self._on_unwanted(frame, held)
@@ -354,21 +375,26 @@ class Desk:
 
     # credit
 
-    def _free(self) -> int:
-        """How many more offers can be taken now: one as soon as the device is free, uploads may still go on."""
+    def _free(self) -> Credit:
+        """How many more offers can be taken now: one as soon as the device is free, uploads may still go on; while
+        it computes, as many as it gains from, and one that others stand back for."""
         stages = [held.stage for held in self._hand.values()]
         if self._is_draining or self._is_resting or self._child is None:
-            return 0
-        if stages.count("writing") + stages.count("delivering") >= MAX_UNDELIVERED:
-            return 0
-        return max(0, SLOTS - stages.count("computing") - len(self._offers))
+            return NONE
+        if stages.count("writing") + stages.count("delivering") >= MAX_UNDELIVERED + self._worth:
+            return NONE
+        computing = stages.count("computing")
+        taken = computing + len(self._offers)
+        if computing == 0:
+            return Credit(slots=max(0, SLOTS - taken))
+        return Credit(beside=max(0, self._worth - taken), before=int(taken <= self._worth))
 
     def _settle(self) -> None:
         """Tell the service when its idea of this worker's credit is no longer right."""
         free = self._free()
         if self._outbox.is_open and not self._is_draining and free != self._credit:
             self._credit = free
-            self._outbox.say(say.Ready(slots=free))
+            self._outbox.say(say.Ready(**free._asdict()))
         self.moved.set()
 
     def _watch(self, wanted: bool) -> None:

@@ -144,6 +144,12 @@ class Freed(Frame, frozen=True, kw_only=True):
     attempt: int
 
 
+class Worth(Frame, frozen=True, kw_only=True):
+    """From how many jobs at once the device gains, as far as is known of those that it computes now."""
+
+    jobs: int
+
+
 class Finished(Frame, frozen=True, kw_only=True):
     """The attempt is done; its files are on disk."""
 
@@ -172,7 +178,7 @@ class Halted(Frame, frozen=True, kw_only=True):
 
 
 ToChild = Setup | Begin | Halt | Watch
-FromChild = Up | Unfit | Loading | Loaded | Entered | Stepped | Shown | Freed | Finished | Broke | Halted
+FromChild = Up | Unfit | Loading | Loaded | Entered | Stepped | Shown | Freed | Worth | Finished | Broke | Halted
 
 _encoder = msgspec.msgpack.Encoder()
 _to_child: msgspec.msgpack.Decoder[ToChild] = msgspec.msgpack.Decoder(ToChild)

@@ -59,6 +59,7 @@ class Run:
         self._send = send
         self._is_watched = is_watched
         self._halt = threading.Event()
+        self._parked_in = ""
         self._entered_at = time.monotonic()
         self._first_step_at = 0.0
         self._progress_at = 0.0
@@ -90,6 +91,12 @@ class Run:
         self.leave()
         self.phase = phase
         self._send(Entered(job=self.job, attempt=self.attempt, phase=phase))
+
+    def park(self, is_parked: bool) -> None:
+        """Others are served before it for a while, or it is its turn again: a phase of its own in between."""
+        if is_parked:
+            self._parked_in = self.phase
+        self.enter("parked" if is_parked else self._parked_in)
 
     def leave(self) -> None:
         """End the current phase: its seconds are counted."""

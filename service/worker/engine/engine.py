@@ -16,8 +16,11 @@ from typing import Any, Protocol
 
 from greenlet import getcurrent, greenlet
 
-from service.worker.engine.learning import Learned
+from service.worker.engine.learning import Learned, Size
 from service.worker.engine.turns import Standing, choose
+
+PARKED_S = 1.0
+"""Who stands for so long while others are served is told that it is parked."""
 
 SLICE_S = 5.0
 """How long jobs that cannot be joined compute in turn, where they are of one priority."""
@@ -44,9 +47,18 @@ class Call(Protocol):
 class Member(greenlet):
     """A job in the engine. It runs only while the engine lets it."""
 
-    def __init__(self, engine: Engine, work: Callable[[], Any], priority: int) -> None:
-        """`work` is its pipeline call. `priority` as jobs have it: 0 to 100; a background job is below, at -1."""
+    def __init__(
+        self,
+        engine: Engine,
+        work: Callable[[], Any],
+        name: str,
+        priority: int,
+        on_parked: Callable[[bool], None],
+    ) -> None:
+        """`work` is its pipeline call. `priority` as jobs have it: 0 to 100; a background job is below, at -1.
+        `on_parked` is told when others are served for long, and when it is its turn again."""
         super().__init__(self._work)
+        self.name = name
         self.priority = priority
         self.call: Call | None = None  # the denoiser call that it stands at
         self.waits_for: Future[Any] | None = None  # or what it stands for otherwise
@@ -54,9 +66,13 @@ class Member(greenlet):
         self.served_s = 0.0  # seconds of the calls that it had rows in
         self.share_s = 0.0  # the same, each shared out by rows
         self.shared: dict[int, int] = {}  # rows of a call -> calls of so many that it was part of
-        self.beside: set[Member] = set()  # whose rows were in a call with its own
+        self.beside: set[str] = set()  # names of those whose rows were in a call with its own
+        self.size: Size | None = None  # of its newest call
         self.result: Any = None
         self.error: BaseException | None = None
+        self.stands_since: float | None = None  # by the engine's clock, while others are served
+        self.is_parked = False
+        self.on_parked = on_parked
         self._engine = engine
         self._job = work
 
@@ -120,9 +136,15 @@ class Engine:
     def __len__(self) -> int:
         return len(self._members)
 
-    def join(self, work: Callable[[], Any], priority: int = 50) -> Member:
-        """Take a job in: it begins with the next tick."""
-        member = Member(self, work, priority)
+    def join(
+        self,
+        work: Callable[[], Any],
+        name: str = "",
+        priority: int = 50,
+        on_parked: Callable[[bool], None] = lambda is_parked: None,
+    ) -> Member:
+        """Take a job in: it begins with the next tick. Arguments as Member has them."""
+        member = Member(self, work, name, priority, on_parked)
         self._members.append(member)
         return member
 
@@ -142,10 +164,21 @@ class Engine:
                 [_standing(member) for member in standing],
                 lambda index: self._learned.most_rows(_call(standing[index])),
             )
+            self._park(standing, chosen)
             self._answer([standing[index] for index in chosen])
         over = [member for member in self._members if member.dead]
         self._members = [member for member in self._members if not member.dead]
         return over
+
+    def worth(self) -> int:
+        """From how many jobs at once the device gains, as far as is known of the one that is served first; 1 where
+        nothing is known."""
+        standing = [member for member in self._members if member.call is not None]
+        if not standing:
+            return 1
+        (first, *_) = choose([_standing(member) for member in standing], lambda index: 0)
+        call = _call(standing[first])
+        return max(1, self._learned.most_rows(call) // call.rows) if call.key is not None else 1
 
     def is_stuck(self) -> bool:
         """Whether a tick would do nothing."""
@@ -153,6 +186,19 @@ class Engine:
             member.waits_for is not None and not member.waits_for.done() and member.halt_with is None
             for member in self._members
         )
+
+    def _park(self, standing: Sequence[Member], chosen: Sequence[int]) -> None:
+        """Note who is served and who stands, and tell those for whom that has come to mean something."""
+        now = self._clock()
+        for index, member in enumerate(standing):
+            if index in chosen:
+                member.stands_since, is_parked = None, False
+            else:
+                member.stands_since = now if member.stands_since is None else member.stands_since
+                is_parked = now - member.stands_since >= PARKED_S
+            if is_parked != member.is_parked:
+                member.is_parked = is_parked
+                member.on_parked(is_parked)
 
     def run_alone(self, member: Member, call: Call) -> Any:
         """A call by itself, in the member that makes it: what it raises goes through that job's own pipeline."""
@@ -197,7 +243,8 @@ class Engine:
             member.served_s += seconds
             member.share_s += seconds * call.rows / rows
             member.shared[rows] = member.shared.get(rows, 0) + 1
-            member.beside.update(other for other in members if other is not member)
+            member.beside.update(other.name for other in members if other is not member)
+            member.size = Size(call.key, call.rows)
 
 
 def _call(member: Member) -> Call:

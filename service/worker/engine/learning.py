@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Hashable
 from statistics import median
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 KEPT = 15
 """Newest times kept of a size; their median is its time: a first call compiles kernels, a busy moment passes."""
@@ -27,7 +27,19 @@ FIRST = 2
 
 
 class Sized(Protocol):
-    """What is looked at of a call: its key, and the rows of one job's call."""
+    """What is looked at of a call."""
+
+    @property
+    def key(self) -> Any:
+        """Equal for calls that take equally long."""
+
+    @property
+    def rows(self) -> int:
+        """Samples in it."""
+
+
+class Size(NamedTuple):
+    """What is remembered of a call."""
 
     key: Any
     rows: int
@@ -75,6 +87,11 @@ class Learned:
         """A call like this one, of so many rows, took so long."""
         if call.key is not None:
             self._curve(call).took(rows, seconds)
+
+    def alone_s(self, call: Sized) -> float | None:
+        """Seconds that a call like this one takes by itself; None when none has been seen."""
+        times = self.curves[call.key].seconds.get(call.rows) if call.key in self.curves else None
+        return median(times) if times else None
 
     def too_many(self, call: Sized, rows: int) -> None:
         """A call like this one, of so many rows, ran out of memory."""

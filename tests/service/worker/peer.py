@@ -94,11 +94,30 @@ class Talk:
         self.offer_again(job, task, model, attempt, token, params)
 
     def offer_again(
-        self, job: str, task: str, model: str, attempt: int, token: int, params: dict[str, Any]
+        self,
+        job: str,
+        task: str,
+        model: str,
+        attempt: int,
+        token: int,
+        params: dict[str, Any],
+        priority: int = 50,
+        seat: say.Seat = "slots",
     ) -> None:
-        """The same with credit that a withdrawn or declined offer gave back."""
+        """The same with credit that a withdrawn or declined offer gave back, or that was seen to be there."""
         offer = f"offer-{job}-{attempt}"
-        self.send(say.Offer(offer=offer, within_s=5, job=job, task=task, model=model, params=params))
+        self.send(
+            say.Offer(
+                offer=offer,
+                within_s=5,
+                job=job,
+                task=task,
+                model=model,
+                params=params,
+                priority=priority,
+                seat=seat,
+            )
+        )
         self.expect(say.Accept, lambda accept: accept.offer == offer)
         self.send(say.Start(offer=offer, job=job, attempt=attempt, token=token))
 

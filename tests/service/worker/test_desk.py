@@ -155,8 +155,32 @@ def test_an_offer_beyond_the_credit_is_declined(peer: Peer, start_worker: StartW
     talk = peer.talk()
     talk.begin("j1", steps=1, step_s=60)
     talk.expect(say.Phase)
-    talk.send(say.Offer(offer="o", within_s=5, job="j", task="pretend", model="pretend", params={}))
-    assert talk.expect(say.Decline).why == "this worker has no free slot"
+    for name in ("first", "second"):  # it would let the one that runs stand for one more, for no second one
+        offer = say.Offer(offer=name, within_s=5, job=name, task="pretend", model="pretend", params={}, priority=90)
+        talk.send(offer)
+    declined = talk.expect(say.Decline)
+    assert (declined.offer, declined.why) == ("second", "this worker has no free slot")
+
+
+def test_while_it_computes_a_job_may_come_before(peer: Peer, start_worker: StartWorker) -> None:
+    start_worker()
+    talk = peer.talk()
+    talk.begin("slow", steps=100, step_s=0.02)
+    talk.expect(say.Ready, lambda ready: ready.before == 1)
+    talk.offer_again("urgent", "pretend", "pretend", 1, 11, {"steps": 2, "step_s": 0.02}, 90, "before")
+    first, second = talk.expect(say.Completed), talk.expect(say.Completed)
+    assert (first.job, second.job) == ("urgent", "slow")
+
+
+def test_who_stands_for_long_says_so(peer: Peer, start_worker: StartWorker) -> None:
+    start_worker()
+    talk = peer.talk()
+    talk.begin("slow", steps=3, step_s=0.2)
+    talk.expect(say.Ready, lambda ready: ready.before == 1)
+    talk.offer_again("urgent", "pretend", "pretend", 1, 11, {"steps": 9, "step_s": 0.2}, 90, "before")
+    talk.expect(say.Completed, lambda message: message.job == "slow")
+    phases = [message.phase for message in talk.all(say.Phase) if message.job == "slow"]
+    assert phases == ["denoising", "parked", "denoising"]
 
 
 def test_no_credit_is_given_after_the_service_asked_to_drain(peer: Peer, start_worker: StartWorker) -> None:
@@ -168,4 +192,7 @@ def test_no_credit_is_given_after_the_service_asked_to_drain(peer: Peer, start_w
     talk.expect(say.Completed)
     talk.send(say.Cancel(job="x", attempt=1, token=1))  # its answer is sent after any Ready
     talk.expect(say.Stopped)
-    assert [ready.slots for ready in talk.all(say.Ready)] == [1]
+    first, *later = talk.all(say.Ready)
+    assert first.slots == 1
+    assert [ready.slots for ready in later] == [0] * len(later)
+    assert later[-1] == say.Ready(slots=0)
