@@ -41,12 +41,12 @@ def hub(tmp_path: Path) -> Iterator[Hub]:
 class Home:
     """A user with a models file and a hub's cache."""
 
-    def __init__(self, folder: Path, hub: str = "http://127.0.0.1:9") -> None:
+    def __init__(self, folder: Path, hub: str = "http://127.0.0.1:9", offline: str = "0") -> None:
         self.file = folder / "models.toml"
         self.cache = folder / "hub"
         self._environment = {
             **os.environ, "PYTHONPATH": str(ROOT), "SAFELIGHT_MODELS": str(self.file), "HF_ENDPOINT": hub,
-            "HF_HUB_CACHE": str(self.cache), "HF_HOME": str(folder),
+            "HF_HUB_CACHE": str(self.cache), "HF_HOME": str(folder), "HF_HUB_OFFLINE": offline,
         }  # fmt: skip
 
     def start(self, *words: str) -> subprocess.Popen[str]:
@@ -124,6 +124,12 @@ def test_without_a_network_a_pull_says_so(tmp_path: Path) -> None:
     home.file.write_text(ENTRY)
     assert "could not be fetched" in home.run("pull", "far", code=1)
     assert "there is nothing to fetch" in home.run("pull", "demo", code=1)
+
+
+def test_whoever_has_the_hub_offline_is_not_taken_online(tmp_path: Path) -> None:
+    home = Home(tmp_path, offline="1")
+    home.file.write_text(ENTRY)
+    assert "HF_HUB_OFFLINE is set, and pulling goes online; unset it" in home.run("pull", "far", code=2)
 
 
 def test_check_looks_at_all_models_at_a_file_or_at_some(tmp_path: Path) -> None:
