@@ -105,6 +105,7 @@ class JobEdited(Event, frozen=True, kw_only=True):
     is_background: bool
     start_deadline_us: int | None = None
     finish_deadline_us: int | None = None
+    left: str | None = None  # the queue that it was in, when that is another one
 
 
 class JobLeased(Event, frozen=True, kw_only=True):

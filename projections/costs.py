@@ -182,7 +182,15 @@ def spent_of(facts: Mapping[str, Any]) -> Spent | None:
     export_s = phases.pop("exporting", 0.0)
     if not phases:
         return None
-    return Spent(float(sum(phases.values())), None if load_s is None else float(load_s), float(export_s))
+    compute_s = max(0.0, float(sum(phases.values())) - others_s(facts))
+    return Spent(compute_s, None if load_s is None else float(load_s), float(export_s))
+
+
+def others_s(facts: Mapping[str, Any]) -> float:
+    """Seconds of a completed attempt in which its device worked for other jobs, beside it or before it."""
+    batch = facts.get("batch")
+    seconds = batch.get("others_s") if isinstance(batch, dict) else None
+    return _number({"seconds": seconds}, "seconds", 0.0)
 
 
 def _key(model: str, worker_class: str) -> str:

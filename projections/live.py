@@ -26,7 +26,7 @@ from events.queues import (
 )
 from events.workers import WorkerLost, WorkerQuarantined, WorkerRegistered, WorkerReleased
 from projections.accuracy import Accuracy
-from projections.costs import Costs, spent_of
+from projections.costs import Costs, others_s, spent_of
 from projections.fair_clocks import FairClocks
 from projections.live_job import FINISHED, WAITING, LiveJob, fold_job
 from projections.queue_order import QueueOrder
@@ -210,6 +210,8 @@ class LiveState(msgspec.Struct):
         clocks, weight = self.queues[before.queue].clocks, self.limits_of(before.submitter).weight
         if before.status == "running" and record.subject not in self.running:
             taken_s = (record.at_us - before.leased_at_us) / 1e6
+            if isinstance(event, JobCompleted):
+                taken_s = max(0.0, taken_s - others_s(event.facts))
             clocks.charge(before.submitter, taken_s - before.predicted_s, weight)
         match event:
             case JobLeased():

@@ -54,8 +54,8 @@ class Dispatcher:
         beat_s: float = say.BEAT_S,
         first_eta_s: Callable[[str], float | None] = lambda job: None,
     ) -> None:
-        """`is_stored` tells whether the store has the artifact of a digest, `first_eta_s` the first estimate of a job
-        from submission to end. A silent worker keeps its jobs for `lease_s`; every `beat_s` it must be heard."""
+        """`is_stored` tells whether an artifact is in the store, by digest; `first_eta_s` the first estimate of a
+        job from submission to end. Who is silent for `lease_s` loses its jobs; every `beat_s` it must be heard."""
         self._handler = handler
         self._monotonic = monotonic
         self._new_id = new_id

@@ -101,13 +101,14 @@ class QueueFull(Refusal):
 
 
 class LimitReached(Refusal):
-    """The caller's key may not have more than this."""
+    """The submitter's key may not have more than this."""
 
     kind = "limit-reached"
 
     def __init__(self, limit: str, value: int, bound: int, retry_after_s: int) -> None:
         super().__init__(
-            f"this key may have {bound} {limit} and has {value}; wait until some have ended, or ask for more"
+            f"the submitter's key may have {bound} {limit} and has {value}; "
+            "wait until some have ended, or ask for more"
         )
         self.limit = limit
         self.value = value

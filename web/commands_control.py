@@ -15,6 +15,7 @@ from web.resources import JobResource
 from web.terminal import client_command, json_option, print_json
 
 ASIDE = ("every", "yes")
+NO_ROOM = ("queue-full", "limit-reached")
 
 
 def for_many(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -166,8 +167,13 @@ def _do_all(client: Client, action: str, which: dict[str, Any], *, as_json: bool
     if as_json:
         print_json(done)
         return
-    refused = sum(done.refused.values())
-    click.echo(f"{done.done or 0} of {done.matched} done" + (f", {refused} had moved on" if refused else ""))
+    click.echo(f"{done.done or 0} of {done.matched} done{_left_out(done.refused)}")
+
+
+def _left_out(refused: dict[str, int]) -> str:
+    no_room = sum(refused.get(kind, 0) for kind in NO_ROOM)
+    counts = {"found no room": no_room, "had moved on": sum(refused.values()) - no_room}
+    return "".join(f", {count} {words}" for words, count in counts.items() if count)
 
 
 def _do_each(client: Client, action: str, ids: tuple[str, ...], as_json: bool) -> None:

@@ -84,6 +84,7 @@ def _show(client: Client, job: JobResource, as_json: bool) -> None:
         "task": f"{job.task} with {job.model} in queue {job.queue}, priority {job.priority}{background}",
         "params": ", ".join(f"{name}={value}" for name, value in job.params.items()),
         "batch": job.batch,
+        "parent": job.parent,
         "tags": ", ".join(job.tags),
         "meta": ", ".join(f"{name}={value}" for name, value in job.metadata.items()),
         "deadlines": _deadlines(job),

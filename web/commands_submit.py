@@ -42,11 +42,13 @@ WHEN = "90m, 14:30, '2026-12-24 18:00' or RFC 3339"
     help="So many jobs, with seeds counted on from --seed or drawn (default: one).",
 )  # fmt: skip
 @click.option("--seeds", type=Seeds(), metavar="SEED,SEED", help="A job for each seed (default: one seed).")
+@click.option("--parent", metavar="JOB", help="The job that this one is made from (default: none).")
 @click.option("--background", is_flag=True, help="Run only when nothing else waits (default: off).")
 @click.option("--hold", is_flag=True, help="Wait until it is released (default: off).")
 @click.option("--not-before", type=When(), metavar="WHEN", help=f"Wait until then: {WHEN} (default: do not wait).")
 @click.option("--start-deadline", type=When(), metavar="WHEN", help="Expire unless begun by then (default: never).")
 @click.option("--finish-deadline", type=When(), metavar="WHEN", help="Expire unless done by then (default: never).")
+@click.option("--callback", metavar="URL", help="An address that is told how it ends (default: none).")
 @click.option("--wait/--no-wait", default=True, show_default=True, help="Follow until it ends; not what is held.")
 @click.option(
     "-o", "--output", type=click.Path(dir_okay=False, path_type=Path),

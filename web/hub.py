@@ -31,7 +31,10 @@ KINDS = {"image/jpeg": 1, "image/png": 2, "image/webp": 3}
 
 
 class Filter(msgspec.Struct, frozen=True, kw_only=True):
-    """What a subscriber wants; None and () do not filter. Equal filters share frames."""
+    """What a subscriber wants; None and () do not filter. Equal filters share frames.
+
+    `queue` lets through what happens to jobs that are in it, and the edit by which one leaves it.
+    """
 
     queue: str | None = None
     job: str | None = None
@@ -46,6 +49,7 @@ class Encoded(msgspec.Struct, frozen=True):
     type: str
     job: str | None
     queue: str | None
+    left: str | None  # the queue that its job was in before it
     json: bytes
 
 
@@ -282,6 +286,7 @@ class Hub:
             record.event.type,
             job,
             self._queue_of(job) if job is not None else _queue_named(record),
+            record.event.left if isinstance(record.event, JobEdited) else None,
             b'{"op":"event",' + body[1:],
         )
 
@@ -334,6 +339,6 @@ def _frame(events: Iterable[Encoded], wanted: Filter) -> bytes | None:
 def _matches(event: Encoded, wanted: Filter) -> bool:
     return (
         (wanted.job is None or wanted.job == event.job)
-        and (wanted.queue is None or wanted.queue == event.queue)
+        and (wanted.queue is None or wanted.queue in (event.queue, event.left))
         and (not wanted.types or event.type in wanted.types)
     )

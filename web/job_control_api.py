@@ -196,7 +196,7 @@ async def _matching(request: Request, which: Which, meant: tuple[Status, ...]) -
 
 
 async def _do_all(request: Request, action: str, command: type[ask.Command], ids: list[str]) -> BulkResource:
-    """Ask the same of every job. They share commits; one that has moved on meanwhile is counted, not an error."""
+    """Ask the same of every job. They share commits; one that is refused is counted, not an error."""
     asked = [_ask_future(request, command(job=job)) for job in ids]
     outcomes = await asyncio.gather(*asked, return_exceptions=True)
     for outcome in outcomes:

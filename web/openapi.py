@@ -122,7 +122,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("GET", "/v1/batches/{batch}"): Operation(answer=BatchResource, refusals=(404, 503)),
     ("POST", "/v1/batches/{batch}/cancel"): Operation(answer=BatchResource, refusals=(404, 503, 507)),
     ("POST", "/v1/jobs/{job}/cancel"): Operation(answer=JobResource, refusals=(404, 409, 503, 507)),
-    ("POST", "/v1/jobs/{job}/retry"): Operation(answer=JobResource, refusals=(404, 409, 503, 507)),
+    ("POST", "/v1/jobs/{job}/retry"): Operation(answer=JobResource, refusals=(404, 409, 429, 503, 507)),
     ("GET", "/v1/jobs/{job}/events"): Operation(answer=EventList, refusals=(404,)),
     ("GET", "/v1/jobs/{job}/result"): Operation(media_type="image/png", refusals=(404, 409, 503)),
     ("GET", "/v1/queues"): Operation(answer=QueueList, refusals=(503,)),

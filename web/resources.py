@@ -144,7 +144,7 @@ class BatchResource(msgspec.Struct, frozen=True, kw_only=True):
 
 class BulkResource(msgspec.Struct, frozen=True, kw_only=True):
     """What a bulk action met: how many jobs match, how many it was done to (null: it was only asked how many),
-    and how many had moved on, by the kind of refusal."""
+    and how many had moved on or found no room, by the kind of refusal."""
 
     action: str
     matched: int

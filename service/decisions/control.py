@@ -11,6 +11,7 @@ from projections.live_job import LiveJob
 from projections.queue_order import Place
 from projections.rank import between
 from service.commands import CancelJob, HoldJob, MoveJob, ReleaseJob, RetryJob
+from service.decisions.submit import check_room
 from service.decisions.transitions import check
 from service.refusals import CannotMove, UnknownJob
 
@@ -51,10 +52,14 @@ def release(job: LiveJob | None, command: ReleaseJob) -> list[Draft]:
 
 
 def retry(state: LiveState, job: LiveJob | None, command: RetryJob) -> list[Draft]:
-    """A failed, cancelled or expired job back in its queue. Refuses any other status."""
+    """A failed, cancelled or expired job back in its queue.
+
+    Refuses any other status, a queue that takes no more, and more than the submitter's key may have.
+    """
     if job is None or is_pruned(state, job):
         raise UnknownJob(command.job)
     check(job, "retry")
+    check_room(state, job.queue, job.submitter, 1)
     return [Draft(stream=f"job/{job.id}", event=retried(job))]
 
 

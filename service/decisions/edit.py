@@ -52,6 +52,7 @@ def edit(state: LiveState, records: Sequence[Record], command: EditJob, catalog:
         is_background=_given(command.is_background, job.is_background),
         start_deadline_us=None if has_ended else job.start_deadline_us,
         finish_deadline_us=None if has_ended else job.finish_deadline_us,
+        left=job.queue if queue != job.queue else None,
     )
     check_description(event.priority, event.tags, event.metadata)
     body = msgspec.json.encode(private) if private else None

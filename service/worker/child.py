@@ -207,6 +207,7 @@ class Child:
         facts: dict[str, object] = {
             "calls": {str(rows): number for rows, number in sorted(member.shared.items())},
             "share_s": round(member.share_s, 4),
+            "others_s": round(member.served_s - member.share_s + member.stood_s, 4),
             "beside": sorted(member.beside)[:MOST_BESIDE],
         }
         alone_s = self._learned.alone_s(member.size) if member.size is not None and member.beside else None

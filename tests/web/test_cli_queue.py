@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.receiver import receiving
 from tests.service_process import ServiceProcess, running_service, wait_for
 from tests.web.test_cli import facts, run
 from web.arguments import When
@@ -22,7 +23,8 @@ PRETEND = ("submit", "--task", "pretend")
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
-    with running_service(tmp_path_factory.mktemp("cli"), "--worker-model", "pretend") as service:
+    options = ("--worker-model", "pretend", "--webhook-allow", "127.0.0.1")
+    with running_service(tmp_path_factory.mktemp("cli"), *options) as service:
         wait_for(lambda: httpx.get(f"{service.url}/v1/workers").json()["workers"], 60, "the worker", service.log)
         yield service
 
@@ -85,6 +87,38 @@ def test_a_submission_says_everything_it_can(paused: str) -> None:
     assert "finish by" in shown
 
 
+def test_a_submission_names_the_job_it_is_made_from_and_who_is_told_of_its_end(service: ServiceProcess) -> None:
+    with receiving() as receiver:
+        first = facts(*PRETEND, "--callback", f"{receiver.url}/one", url=service.url)["id"]
+        told = wait_for(lambda: receiver.to("/one"), 30, "the callback", service.log)
+        assert (told[0].payload["type"], told[0].payload["data"]["id"]) == ("job.completed", first)
+        words = ("--count", "2", "--parent", first, "--callback", f"{receiver.url}/many")
+        batch = facts(*PRETEND, *words, url=service.url)
+        wait_for(lambda: len(receiver.to("/many")) == 2, 30, "a callback for each job", service.log)
+    assert [job["parent"] for job in batch["jobs"]] == [first, first]
+    shown = run("jobs", batch["jobs"][0]["id"], url=service.url).stdout
+    assert re.search(rf"parent +{first}", shown)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--parent", "nobody"), "job nobody is not known"),
+        (("--callback", "ftp://example.org/hook"), "callback: "),
+        (("--callback", "http://example.org/hook"), "callback: "),
+        (("--callback", "nonsense"), "callback: "),
+    ],
+)
+def test_an_unknown_parent_and_an_address_that_cannot_be_told_are_refused_in_one_line(
+    paused: str, words: tuple[str, ...], says: str
+) -> None:
+    done = run(*PRETEND, "--no-wait", *words, url=paused)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"Error: {says}")
+    assert done.stderr.count("\n") == 1
+    assert facts("jobs", "--status", "queued", url=paused)["jobs"] == []
+
+
 def test_a_job_that_expires_ends_the_command_with_its_reason(paused: str) -> None:
     done = run(*PRETEND, "--start-deadline", "1s", url=paused)
     assert done.returncode == 1
@@ -127,6 +161,20 @@ def test_all_that_match_are_counted_asked_for_and_changed(paused: str) -> None:
     assert facts("retry", "--all", "--tag", "wall", "--since", "1h", "--yes", url=paused)["done"] == 3
     assert facts("hold", "--all", "--status", "queued", "--yes", url=paused)["done"] == 4
     assert facts("release", "--all", "--tag", "wall", "--yes", url=paused)["done"] == 3
+
+
+def test_what_finds_no_room_to_come_back_to_is_told_apart(paused: str) -> None:
+    run("queue", "set", "small", "--capacity", "3", url=paused)
+    run("pause", "small", url=paused)
+    jobs = [waiting(paused, queue="small", tags=["back"]) for _ in range(3)]
+    run("cancel", *jobs, url=paused)
+    run("queue", "set", "small", "--capacity", "1", url=paused)
+    done = run("retry", "--all", "--tag", "back", "--yes", url=paused)
+    assert (done.returncode, done.stdout) == (0, "1 of 3 done, 2 found no room\n")
+    left = next(job for job in jobs if job_of(paused, job)["status"] == "cancelled")
+    refused = run("retry", left, url=paused)
+    assert refused.returncode == 1
+    assert "queue small takes no more jobs now: 1 of 1 places are taken" in refused.stderr
 
 
 def test_the_answer_to_the_question_decides(paused: str) -> None:

@@ -9,9 +9,12 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from events.envelope import Record
+from events.jobs import JobEdited
+from projections.live import LiveState
 from service import commands as ask
 from tests.history import History
-from web.hub import Filter, Hub
+from web.hub import Filter, Hub, Subscriber
 
 EVENTS = 40
 
@@ -43,17 +46,24 @@ class Peer:
 
 
 def history() -> History:
-    past = History()
-    past.ask(ask.CreateQueue(queue="default"))
+    """Two queues, a job that stays in one and a job that goes to and fro between both."""
+    past = History().with_queue().with_queue("other")
+    for job in ("stays", "roams"):
+        past.submit(job)
     while past.head() < EVENTS:
         past.ask(ask.PauseQueue(queue="default"))
+        past.ask(ask.HoldJob(job="stays"))
+        past.ask(ask.EditJob(job="roams", seed=1, queue="other"))
         past.ask(ask.ResumeQueue(queue="default"))
+        past.ask(ask.ReleaseJob(job="stays"))
+        past.ask(ask.EditJob(job="roams", seed=1, queue="default"))
     return past
 
 
 ACTS = st.one_of(
     st.tuples(st.just("publish"), st.integers(1, 12)),
     st.tuples(st.just("join"), st.integers(0, EVENTS)),
+    st.tuples(st.sampled_from(["join default", "join other"]), st.integers(0, EVENTS)),
     st.tuples(st.just("stop reading"), st.integers(0, 5)),
     st.tuples(st.just("read again"), st.integers(0, 5)),
     st.tuples(st.just("let time pass"), st.integers(0, 2)),
@@ -75,38 +85,64 @@ def test_a_ring_smaller_than_one_tick_loses_nobody() -> None:
     asyncio.run(_play(acts, 1))
 
 
+def test_who_listens_to_a_queue_is_told_of_every_job_that_leaves_it_from_the_ring_and_from_the_log() -> None:
+    acts = [("join default", 0), ("publish", 12), ("join other", 3), ("publish", 12), ("join default", 2)]
+    for ring_bytes in (1, 1 << 20):
+        asyncio.run(_play(acts, ring_bytes))
+
+
 async def _play(acts: list[tuple[str, int]], ring_bytes: int) -> None:
     past = history()
     records, published = list(past.records), 0
     past.records = []  # the hub opens on an empty log; decided and durable is only what comes back below
-    hub = Hub(past, tick_s=0.001, ring_bytes=ring_bytes)
+    state = LiveState()
+    hub = Hub(past, tick_s=0.001, ring_bytes=ring_bytes, queue_of=lambda job: state.jobs[job].queue)
     past.records = records  # the log is ahead of what is published, as in the service
-    peers: list[tuple[int, Peer]] = []
+    peers: list[tuple[Subscriber, int, Peer]] = []
 
     def publish(count: int) -> None:
         nonlocal published
         batch = records[published : published + count]
         published += len(batch)
+        for record in batch:
+            state.apply(record)
         if batch:
             hub.publish(batch)
 
     for what, number in acts:
         if what == "publish":
             publish(number)
-        elif what == "join":
+        elif what.startswith("join"):
             peer = Peer()
-            peers.append((number, peer))
-            hub.subscribe(peer, Filter(), number)
+            wanted = Filter(queue=what.removeprefix("join").strip() or None)
+            peers.append((hub.subscribe(peer, wanted, number), number, peer))
         elif what == "let time pass":
             await asyncio.sleep(0.001 * number)
         elif peers:
-            peers[number % len(peers)][1].reads(what == "read again")
+            peers[number % len(peers)][2].reads(what == "read again")
     publish(len(records))
-    for _, peer in peers:
+    for *_, peer in peers:
         peer.reads(True)
     async with asyncio.timeout(5):
-        while any(peer.positions[-1:] != [len(records)] for after, peer in peers if after < len(records)):  # noqa: ASYNC110
+        while any(subscriber.cursor < len(records) for subscriber, _, _ in peers):  # noqa: ASYNC110
             await asyncio.sleep(0.001)
-    for after, peer in peers:
-        assert peer.positions == list(range(after + 1, len(records) + 1))
+    for subscriber, after, peer in peers:
+        behind = records[after:]
+        assert peer.positions == sorted(set(peer.positions))
+        assert {r.position for r in behind if must_hear(subscriber.filter, r)} <= set(peer.positions)
+        assert set(peer.positions) <= {r.position for r in behind if may_hear(subscriber.filter, r)}
     await hub.close()
+
+
+def must_hear(wanted: Filter, record: Record) -> bool:
+    """Whether the event belongs to the queue wherever its job is by now."""
+    if wanted.queue is None:
+        return True
+    if isinstance(record.event, JobEdited):
+        return wanted.queue == record.event.left
+    return wanted.queue == ("default" if record.stream == "job/stays" else record.subject)
+
+
+def may_hear(wanted: Filter, record: Record) -> bool:
+    """What happens to the job that roams is told in the queue where it is when that is told."""
+    return must_hear(wanted, record) or record.stream == "job/roams"

@@ -278,6 +278,21 @@ def test_many_jobs_are_cancelled_and_retried_by_a_filter_that_says_how_many(
     watched.errors[:] = [error for error in watched.errors if "409" not in error]  # the refusal that was meant
 
 
+def test_jobs_that_find_no_room_to_come_back_to_are_told_of(watched: Watched, client: httpx.Client) -> None:
+    tag = f"wall-{time.time_ns()}"
+    for job in [submit(client, tags=[tag]) for _ in range(3)]:
+        client.post(f"/v1/jobs/{job}/cancel")
+    client.put("/v1/queues/default", json={"capacity": 1})
+    page = watched.open()
+    page.get_by_role("button", name="Cancelled").click()
+    page.locator("#several-ended").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Tag").fill(tag)
+    dialog.get_by_role("button", name="Retry 3 jobs").click()
+    expect(page.locator("#trouble-text")).to_contain_text("2 jobs found no room to come back to")
+    expect(page.locator("#rows [data-job]")).to_have_count(1)
+
+
 def test_a_queue_says_its_rules_and_is_drained_and_opened_again(watched: Watched, client: httpx.Client) -> None:
     client.post("/v1/queues/default/resume")
     page = watched.open()

@@ -121,6 +121,17 @@ async def positions_until(socket: ClientConnection, last: int) -> list[int]:
     raise AssertionError(f"the socket ended after {found[-5:]}")
 
 
+async def some_events(socket: ClientConnection, count: int) -> list[dict[str, Any]]:
+    """The next events that come."""
+    found: list[dict[str, Any]] = []
+    async with asyncio.timeout(20):
+        async for message in messages(socket):
+            found += [message] if message["op"] == "event" else []
+            if len(found) == count:
+                return found
+    raise AssertionError(f"the socket ended after {found[-5:]}")
+
+
 async def test_every_subscriber_gets_every_event_once_and_in_order(service: Service) -> None:
     sockets = [await service.listen("after=0") for _ in range(5)]
     await service.submit(100)
@@ -193,16 +204,35 @@ async def test_a_snapshot_has_every_job_that_has_not_ended(service: Service) -> 
     assert all(job["order"] for job in jobs)
 
 
-async def test_a_job_that_goes_to_another_queue_is_heard_of_there(service: Service) -> None:
+async def test_a_job_that_goes_to_another_queue_is_heard_of_there_and_leaves_its_own(service: Service) -> None:
     await service.ask(ask.CreateQueue(queue="other"))
     await service.submit()
-    async with service.listen(f"after={service.head}&queue=other") as socket:
-        stream = messages(socket)
-        await anext(stream)
+    before = service.head
+    here, there = f"after={before}&queue=default", f"after={before}&queue=other"
+    async with service.listen(here) as at_home, service.listen(there) as abroad:
         await service.ask(ask.HoldJob(job="job-0"))
         await service.ask(ask.EditJob(job="job-0", seed=1, queue="other"))
         await service.ask(ask.CancelJob(job="job-0"))
-        assert [(await anext(stream))["type"] for _ in range(2)] == ["job-edited", "job-cancelled"]
+        await service.submit()
+        at_home_types = ["job-held", "job-edited", "job-submitted"]
+        assert [event["type"] for event in await some_events(abroad, 2)] == ["job-edited", "job-cancelled"]
+        told = await some_events(at_home, 3)
+        assert [event["type"] for event in told] == at_home_types
+        assert (told[1]["data"]["queue"], told[1]["data"]["left"]) == ("other", "default")
+    async with service.listen(here) as resumed:
+        assert [event["type"] for event in await some_events(resumed, 3)] == at_home_types
+
+
+async def test_who_was_away_is_told_that_a_job_has_left_its_queue(tmp_path: Path) -> None:
+    async with serving(tmp_path / "data") as service:
+        await service.ask(ask.CreateQueue(queue="other"))
+        await service.submit()
+        seen = service.head
+        await service.ask(ask.EditJob(job="job-0", seed=1, queue="other"))
+    # The next service has no event in its ring, only in its log.
+    async with serving(tmp_path / "data") as service, service.listen(f"after={seen}&queue=default") as socket:
+        (event,) = await some_events(socket, 1)
+        assert (event["type"], event["data"]["left"]) == ("job-edited", "default")
 
 
 async def test_another_epoch_gets_a_snapshot_instead_of_a_resume(service: Service) -> None:
@@ -232,6 +262,7 @@ async def test_who_is_too_far_behind_for_its_own_taste_gets_a_snapshot(service: 
         ("job=job-1", lambda m: m["stream"] == "job/job-1"),
         ("types=job-cancelled", lambda m: m["type"] == "job-cancelled"),
         ("queue=other", lambda m: "other" in (m["stream"], m["data"].get("queue"), m["data"].get("name"))),
+        ("queue=default&types=job-edited", lambda m: m["data"].get("left") == "default"),
     ],
 )
 async def test_a_filter_lets_through_what_it_says(service: Service, query: str, matches: Any) -> None:
@@ -240,6 +271,8 @@ async def test_a_filter_lets_through_what_it_says(service: Service, query: str, 
         await service.submit(3)
         await service.submit(3, queue="other")
         await service.ask(ask.CancelJob(job="job-1"))
+        await service.ask(ask.EditJob(job="job-0", seed=1, queue="other"))
+        await service.ask(ask.EditJob(job="job-4", seed=1, priority=60))
         expected = [r.position for r in service.state.handler.log.read(0, 100) if matches(_shape(r))]
         assert await positions_until(socket, expected[-1]) == expected
 

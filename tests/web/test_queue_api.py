@@ -225,6 +225,23 @@ def test_a_queue_is_drained_resumed_cleared_and_pruned(client: httpx.Client, que
         assert client.put(f"/v1/queues/{name}", json=body).status_code == status, (name, body)
 
 
+def test_what_has_ended_is_sent_back_as_far_as_there_is_room(client: httpx.Client, queue: str) -> None:
+    jobs = [submit(client, queue=queue)["id"] for _ in range(5)]
+    client.post(f"/v1/queues/{queue}/clear")
+    client.put(f"/v1/queues/{queue}", json={"capacity": 2})
+    bulk = {"action": "retry", "which": {"queue": queue}, "expected": 5}
+    done = client.post("/v1/jobs/bulk", json=bulk).json()
+    assert (done["matched"], done["done"], done["refused"]) == (5, 2, {"queue-full": 3})
+    assert client.get(f"/v1/queues/{queue}").json()["counts"] == {"queued": 2, "cancelled": 3}
+    left = next(job for job in jobs if job_of(client, job)["status"] == "cancelled")
+    answer = client.post(f"/v1/jobs/{left}/retry")
+    assert (answer.status_code, answer.json()["type"]) == (429, "/problems/queue-full")
+    assert int(answer.headers["Retry-After"]) >= 1
+    assert job_of(client, left)["status"] == "cancelled"
+    operation = client.get("/v1/openapi.json").json()["paths"]["/v1/jobs/{job}/retry"]["post"]
+    assert "429" in operation["responses"]
+
+
 def test_a_key_is_limited_in_what_waits_and_in_how_fast_it_asks(client: httpx.Client, queue: str) -> None:
     key = client.post("/v1/keys", json={"name": "shop", "scopes": ["submitter"]}).json()
     mine = {"Authorization": f"Bearer {key['key']}"}

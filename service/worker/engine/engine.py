@@ -65,6 +65,7 @@ class Member(greenlet):
         self.halt_with: BaseException | None = None  # to be raised where it stands; any thread may set it
         self.served_s = 0.0  # seconds of the calls that it had rows in
         self.share_s = 0.0  # the same, each shared out by rows
+        self.stood_s = 0.0  # seconds that it stood at a call while others were served
         self.shared: dict[int, int] = {}  # rows of a call -> calls of so many that it was part of
         self.beside: set[str] = set()  # names of those whose rows were in a call with its own
         self.size: Size | None = None  # of its newest call
@@ -192,6 +193,7 @@ class Engine:
         now = self._clock()
         for index, member in enumerate(standing):
             if index in chosen:
+                member.stood_s += 0.0 if member.stands_since is None else now - member.stands_since
                 member.stands_since, is_parked = None, False
             else:
                 member.stands_since = now if member.stands_since is None else member.stands_since

@@ -10,17 +10,17 @@ from pathlib import Path
 import msgspec
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
 
 from events.envelope import Record
-from events.jobs import JobCompleted, JobError, JobLeased
+from events.jobs import JobCompleted, JobError, JobLeased, JobRetried
 from events.keys import Limits
 from events.queues import Rules
 from projections.live import LiveState
 from projections.live_job import FINISHED, WAITING, fold_stream
 from projections.store import ViewStore
 from service import commands as ask
-from service.refusals import Refusal
+from service.refusals import LimitReached, QueueFull, Refusal
 from service.scheduling.eligible import can_run, why_nobody
 from service.scheduling.pick import MAX_PASSED, pick
 from service.scheduling.ranks import Ranks
@@ -32,6 +32,7 @@ QUEUES = st.sampled_from(["default", "other"])
 SUBMITTERS = st.sampled_from(["ann", "key/k1", "key/k2"])
 MODELS = {"pretend": ("pretend",), "text-to-image": ("demo",)}
 IN_S = st.one_of(st.none(), st.floats(1, 200))
+BRINGS = (ask.SubmitJob, ask.SubmitBatch, ask.RetryJob, ask.EditJob)
 
 
 class Commands(RuleBasedStateMachine):
@@ -47,12 +48,16 @@ class Commands(RuleBasedStateMachine):
             self.ask(ask.CreateKey(key=key, name=key, scopes=("submitter",), secret_digest="d"))
         self.boots = {"w1": 0, "w2": 0, "w3": 0}
         self.submitted = 0
+        for worker in ("w1", "w2"):  # left to chance, few runs had a worker and a job for it
+            self.hello(worker, restart=False, held=[])
 
     def ask(self, command: ask.Command) -> list[Record]:
         before = (len(self.history.records), msgspec.msgpack.encode(self.history.state))
         try:
             return self.history.ask(command)
-        except Refusal:
+        except Refusal as refusal:
+            if isinstance(refusal, QueueFull | LimitReached):
+                assert isinstance(command, BRINGS), "only what people bring needs room"
             assert before == (len(self.history.records), msgspec.msgpack.encode(self.history.state))
             return []
 
@@ -95,7 +100,7 @@ class Commands(RuleBasedStateMachine):
             start_deadline_us=in_us[1],
             finish_deadline_us=in_us[2],
         )
-        self.submitted_within_bounds(self.ask(command), queue, submitter)
+        self.brought_within_bounds(self.ask(command), queue, submitter)
         return job
 
     @rule(target=jobs, queue=QUEUES, submitter=SUBMITTERS, many=st.integers(1, 6))
@@ -103,14 +108,14 @@ class Commands(RuleBasedStateMachine):
         jobs = tuple(submission(self.new_job(), queue=queue, submitter=submitter) for _ in range(many))
         records = self.ask(ask.SubmitBatch(batch=f"batch-{self.submitted}", jobs=jobs))
         assert len(records) in (0, many + 1), "all of a batch or nothing"
-        self.submitted_within_bounds(records, queue, submitter)
+        self.brought_within_bounds(records, queue, submitter)
         return jobs[0].job
 
     def new_job(self) -> str:
         self.submitted += 1
         return f"job-{self.submitted}"
 
-    def submitted_within_bounds(self, records: list[Record], queue: str, submitter: str) -> None:
+    def brought_within_bounds(self, records: list[Record], queue: str, submitter: str) -> None:
         state = self.history.state
         if records:
             assert not state.queues[queue].is_drained
@@ -129,7 +134,7 @@ class Commands(RuleBasedStateMachine):
         live = self.history.state.workers.get(worker)
         chosen = pick(self.history.state, live, 1, (), EMBEDDED) if live is not None else []
         if live is None or not chosen:
-            return Held("nobody", 1, 1)
+            return multiple()
         job = self.history.state.jobs[chosen[0].job]
         assert job.status == "queued"
         assert not self.history.state.queues[job.queue].is_paused
@@ -154,7 +159,9 @@ class Commands(RuleBasedStateMachine):
     def lease_any(self, job: str, worker: str) -> Held:
         command = ask.LeaseJob(job=job, worker=worker, boot=str(self.boots[worker]), lease_s=30.0)
         records = self.ask(command)
-        return Held(job, self.history.state.jobs[job].attempt, records[-1].position) if records else Held(job, 1, 1)
+        if not records:
+            return multiple()
+        return Held(job, self.history.state.jobs[job].attempt, records[-1].position)
 
     @rule(held=leases, phase=st.sampled_from(["preparing", "denoising"]))
     def phase(self, held: Held, phase: str) -> None:
@@ -178,7 +185,12 @@ class Commands(RuleBasedStateMachine):
 
     @rule(job=jobs)
     def retry(self, job: str) -> None:
-        self.ask(ask.RetryJob(job=job))
+        records = self.ask(ask.RetryJob(job=job))
+        self.came_back_within_bounds(records)
+
+    def came_back_within_bounds(self, records: list[Record]) -> None:
+        if records and isinstance(event := records[-1].event, JobRetried):
+            self.brought_within_bounds(records, event.queue, event.submitter)
 
     @rule(job=jobs)
     def hold(self, job: str) -> None:
@@ -206,7 +218,8 @@ class Commands(RuleBasedStateMachine):
 
     @rule(job=jobs, priority=st.one_of(st.none(), st.integers(0, 100)), queue=st.one_of(st.none(), QUEUES))
     def edit(self, job: str, priority: int | None, queue: str | None) -> None:
-        self.ask(ask.EditJob(job=job, seed=1, priority=priority, queue=queue, tags=("edited",)))
+        records = self.ask(ask.EditJob(job=job, seed=1, priority=priority, queue=queue, tags=("edited",)))
+        self.came_back_within_bounds(records)
 
     @rule(queue=QUEUES, policy=st.sampled_from(["fifo", "fair"]), capacity=st.one_of(st.none(), st.integers(1, 12)))
     def configure(self, queue: str, policy: str, capacity: int | None) -> None:
@@ -222,9 +235,9 @@ class Commands(RuleBasedStateMachine):
         self.history.wait(seconds)
         assert not list(self.history.state.due(self.history.at_us)), "what was due has been done"
 
-    @rule(job=jobs, attempt=st.integers(1, 4))
-    def time_out(self, job: str, attempt: int) -> None:
-        self.ask(ask.TimeOutAttempt(job=job, attempt=attempt, why="it hangs"))
+    @rule(held=leases, later=st.sampled_from([0, 0, 0, 1]))
+    def time_out(self, held: Held, later: int) -> None:
+        self.ask(ask.TimeOutAttempt(job=held.job, attempt=held.attempt + later, why="it hangs"))
 
     @rule(worker=WORKERS)
     def release_worker(self, worker: str) -> None:
@@ -238,9 +251,9 @@ class Commands(RuleBasedStateMachine):
     def drain(self, queue: str) -> None:
         self.ask(ask.DrainQueue(queue=queue))
 
-    @rule(job=jobs, attempt=st.integers(1, 4))
-    def expire(self, job: str, attempt: int) -> None:
-        self.ask(ask.ExpireLease(job=job, attempt=attempt))
+    @rule(held=leases, later=st.sampled_from([0, 0, 0, 1]))
+    def expire(self, held: Held, later: int) -> None:
+        self.ask(ask.ExpireLease(job=held.job, attempt=held.attempt + later))
 
     @rule(worker=WORKERS)
     def lose(self, worker: str) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 import pytest
 
+from events.envelope import encode
 from events.jobs import JobBecameDue, JobEdited, JobError, JobExpired, JobFailed, JobHeld, JobReleased, JobRequeued
 from events.keys import Limits
 from events.queues import QueueConfigured, QueueCreated, QueuePruned, Rules
@@ -17,7 +19,7 @@ from service import refusals as no
 from service.decisions.attempts import POLICIES, QUARANTINE_AFTER
 from service.decisions.submit import MAX_BATCH
 from service.decisions.transitions import TRANSITIONS
-from tests.history import Held, History, submission
+from tests.history import Held, History, register, submission
 
 S = 1_000_000  # microseconds
 
@@ -221,6 +223,19 @@ def test_a_failed_job_is_edited_and_back_in_line_by_one_decision(history: Histor
     assert live == fold_stream(history.stream("job/j"))
 
 
+@pytest.mark.parametrize("status", ["queued", "held", "scheduled", "failed", "cancelled", "expired"])
+@pytest.mark.parametrize(("queue", "left"), [("other", "default"), ("default", None), (None, None)])
+def test_an_edit_names_the_queue_that_the_job_has_left_and_no_other(
+    history: History, status: str, queue: str | None, left: str | None
+) -> None:
+    history.with_queue("other")
+    job = status_of(history, status)
+    event = history.ask(ask.EditJob(job=job, seed=1, queue=queue))[0].event
+    assert isinstance(event, JobEdited)
+    assert (event.queue, event.left) == (queue or "default", left)
+    assert (b'"left"' in encode(event)) == (left is not None), "a field that has its default is absent"
+
+
 @pytest.mark.parametrize("status", ["running", "completed"])
 def test_what_runs_or_is_done_is_not_edited(history: History, status: str) -> None:
     job = status_of(history, status)
@@ -293,6 +308,74 @@ def test_a_key_has_so_many_waiting_over_all_queues(history: History) -> None:
     with pytest.raises(no.LimitReached, match="may have 2 waiting jobs and has 2"):
         history.submit("c", submitter=submitter)
     history.submit("d", submitter="ann")
+
+
+CLOSED = {
+    "full": (no.QueueFull, "1 of 1 places are taken"),
+    "drained": (no.QueueFull, "being drained"),
+    "limited": (no.LimitReached, "may have 1 waiting jobs and has 1"),
+}
+
+
+def close(history: History, how: str) -> None:
+    """Leave no room for another job of key k in queue `default`, where one of its jobs waits."""
+    if how == "full":
+        history.ask(ask.ConfigureQueue(queue="default", rules=Rules(capacity=1)))
+    elif how == "drained":
+        history.ask(ask.DrainQueue(queue="default"))
+    else:
+        history.ask(ask.LimitKey(key="k", limits=Limits(max_waiting=1)))
+
+
+@pytest.mark.parametrize("command", [ask.RetryJob(job="j"), ask.EditJob(job="j", seed=1, priority=60)])
+@pytest.mark.parametrize("how", CLOSED)
+def test_a_job_that_has_ended_comes_back_only_where_there_is_room(
+    history: History, how: str, command: ask.Command
+) -> None:
+    submitter = with_key(history)
+    history.submit("j", submitter=submitter)
+    history.ask(ask.CancelJob(job="j"))
+    history.submit("other", submitter=submitter)
+    close(history, how)
+    refusal, says = CLOSED[how]
+    with pytest.raises(refusal, match=says):
+        history.ask(command)
+    history.ask(ask.CancelJob(job="other"))
+    history.ask(ask.ResumeQueue(queue="default"))
+    assert history.ask(command)[-1].event.type == "job-retried"
+
+
+def test_a_retry_that_means_nothing_is_refused_for_that_and_not_for_want_of_room(history: History) -> None:
+    history.submit("j")
+    history.ask(ask.DrainQueue(queue="default"))
+    with pytest.raises(no.IllegalTransition):
+        history.ask(ask.RetryJob(job="j"))
+    with pytest.raises(no.UnknownJob):
+        history.ask(ask.RetryJob(job="nobody"))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        lambda held: fail(held, "crash"),
+        lambda held: ask.TimeOutAttempt(job=held.job, attempt=held.attempt, why="it hangs"),
+        lambda held: ask.ExpireLease(job=held.job, attempt=held.attempt),
+        lambda held: register("w", "b2"),
+    ],
+    ids=["crash", "timeout", "lost lease", "new process"],
+)
+@pytest.mark.parametrize("how", CLOSED)
+def test_an_attempt_that_met_a_fault_is_tried_again_whether_there_is_room_or_not(
+    history: History, how: str, command: Callable[[Held], ask.Command]
+) -> None:
+    submitter = with_key(history)
+    history.submit("j", submitter=submitter)
+    held = history.lease("j")
+    history.submit("other", submitter=submitter)
+    close(history, how)
+    assert any(isinstance(event, JobRequeued) for event in events(history.ask(command(held))))
+    history.wait(60)
+    assert line(history) == ["j", "other"]
 
 
 def test_a_key_has_so_many_running(history: History) -> None:

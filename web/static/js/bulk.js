@@ -4,7 +4,7 @@ import * as api from "./api.js";
 import { openDialog } from "./dialog.js";
 import { make, setAttribute, setText } from "./dom.js";
 import { plural } from "./format.js";
-import { announce } from "./frame.js";
+import { announce, tellTrouble } from "./frame.js";
 
 const ACTIONS = { cancel: "Cancel", retry: "Retry", hold: "Hold", release: "Release" };
 const MEANT = {
@@ -14,6 +14,7 @@ const MEANT = {
   release: ["held"],
 };
 const ERRORS = ["invalid-input", "model-missing", "out-of-memory", "crash", "timeout", "lost", "internal"];
+const NO_ROOM = ["queue-full", "limit-reached"];
 const COUNT_MS = 200; // after the last change of a field
 
 /** Open the dialog with `action` chosen. */
@@ -60,8 +61,13 @@ export function openBulk(store, action) {
   async function act() {
     if (!matched) return false;
     const { done, refused } = await api.bulk(fields.action.control.value, whichOf(fields), matched);
-    const late = Object.values(refused).reduce((sum, number) => sum + number, 0);
+    const noRoom = NO_ROOM.reduce((sum, kind) => sum + (refused[kind] ?? 0), 0);
+    const late = Object.values(refused).reduce((sum, number) => sum + number, 0) - noRoom;
     announce(`${plural(done, "job")} done${late ? `, ${late} had moved on` : ""}`);
+    if (noRoom)
+      tellTrouble(
+        `${plural(noRoom, "job")} found no room to come back to: a queue is full or drained, or a key has enough waiting`,
+      );
     return true;
   }
 
