@@ -74,7 +74,7 @@ def look(model: Model) -> Found:
         elif role == "vae":
             _look_into(found, role, place, model.variant)
         else:
-            _look_at_pipeline(found, place, model.variant)
+            _look_at_pipeline(found, place, model.variant, {"vae"} if model.vae is not None else set())
     return found
 
 
@@ -99,7 +99,7 @@ def damage(path: Path) -> str | None:
             header = json.loads(file.read(length)) if size >= LENGTH_BYTES + length else None
     except OSError as error:
         return f"cannot be read: {error.strerror}"
-    except ValueError:
+    except (ValueError, RecursionError):
         return f"is no safetensors file ({size} bytes): its header is not JSON"
     if header is None:
         return f"is cut off within its header, at {size} bytes"
@@ -132,8 +132,8 @@ def _look_at_lora(found: Found, role: str, lora: Lora) -> None:
     _take(found, role, lora_file(lora))
 
 
-def _look_at_pipeline(found: Found, folder: Path, variant: str | None) -> None:
-    """A diffusers folder with its components, or a folder of transformers."""
+def _look_at_pipeline(found: Found, folder: Path, variant: str | None, replaced: set[str]) -> None:
+    """A diffusers folder with its components but those that are replaced, or a folder of transformers."""
     if not (folder / DIFFUSERS).is_file():
         if (folder / "config.json").is_file():
             _look_into(found, "", folder, variant)
@@ -144,6 +144,8 @@ def _look_at_pipeline(found: Found, folder: Path, variant: str | None) -> None:
     if found.problems:
         return
     for name, (_, class_name) in components(folder).items():
+        if name in replaced:
+            continue
         if not (folder / name).is_dir():
             found.problems.append(f"{name}: {DIFFUSERS} names it, and there is no such folder")
         elif not class_name.endswith(WITHOUT_WEIGHTS):
@@ -156,7 +158,7 @@ def components(folder: Path) -> dict[str, tuple[str, str]]:
     return {
         name: (value[0], value[1])
         for name, value in index.items()
-        if isinstance(value, list) and len(value) == 2 and value[0] is not None and not name.startswith("_")
+        if isinstance(value, list) and len(value) == 2 and all(isinstance(word, str) for word in value)
     }
 
 
@@ -165,7 +167,7 @@ def _index_problems(folder: Path) -> Iterator[str]:
     try:
         index = json.loads((folder / DIFFUSERS).read_bytes())
         named = components(folder)
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, RecursionError, AttributeError) as error:
         yield f"{DIFFUSERS}: it cannot be read ({type(error).__name__}); put a whole diffusers folder there"
         return
     if not isinstance(index.get("_class_name"), str):
@@ -176,12 +178,12 @@ def _index_problems(folder: Path) -> Iterator[str]:
 
 
 def _look_at_config(found: Found, folder: Path) -> None:
-    """The folder of a single file: it may have the weights that the file does not."""
+    """The folder of a single file: it may have the text encoders that the file does not."""
     found.problems += _index_problems(folder)
-    for name in components(folder) if not found.problems else ():
-        files = _files_in(folder / name, None)
-        if files or _pickles_in(folder / name):
-            _look_into(found, name, folder / name, None)
+    for name, (library, _) in components(folder).items() if not found.problems else ():
+        place = folder / name
+        if library == "transformers" and (_files_in(place, None) or _pickles_in(place)):
+            _look_into(found, name, place, None)
 
 
 def _look_into(found: Found, name: str, folder: Path, variant: str | None) -> None:

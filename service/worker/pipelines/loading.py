@@ -75,6 +75,8 @@ def settle_libraries(threads: int) -> None:
     """Quiet, and as reproducible as the kernels allow."""
     diffusers.utils.logging.set_verbosity_error()
     transformers.utils.logging.set_verbosity_error()
+    diffusers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()
     # torch_dtype is what every supported diffusers knows; from 0.42 on it warns that it will become dtype
     warnings.filterwarnings("ignore", message=".*torch_dtype", category=FutureWarning)
     if threads:
@@ -108,7 +110,9 @@ def reading(name: str) -> Iterator[None]:
         raise ModelMissing(
             f"model {name} needs the library {missing}, which is missing; {INSTALL['worker']}"
         ) from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
+        if is_out_of_memory(error):
+            raise
         raise ModelMissing(
             f"the weights of model {name} cannot be loaded ({type(error).__name__}): its folder is incomplete or "
             "damaged; put a whole folder with safetensors there"
@@ -135,7 +139,8 @@ def _pipeline(model: Model, device: str, dtype: str) -> Any:
         return _from_single_file(model, kind, folder, words)
     if model.device_map is not None and device.startswith("cuda"):
         words["device_map"] = model.device_map
-    return kind.from_pretrained(folder, use_safetensors=True, variant=model.variant, **words)
+    variant = _variant_in(folder, model.variant)
+    return kind.from_pretrained(folder, use_safetensors=True, variant=variant, **words)
 
 
 def _from_single_file(model: Model, kind: Any, folder: Path, words: dict[str, Any]) -> Any:
@@ -187,7 +192,12 @@ def _exported(model: str, what: str, name: str) -> Any:
 def _vae(model: str, part: Weights, variant: str | None, words: dict[str, Any]) -> Any:
     folder = located(part)
     kind = _exported(model, "vae", json.loads((folder / "config.json").read_bytes())["_class_name"])
-    return kind.from_pretrained(folder, use_safetensors=True, **words)
+    return kind.from_pretrained(folder, use_safetensors=True, variant=_variant_in(folder, variant), **words)
+
+
+def _variant_in(folder: Path, variant: str | None) -> str | None:
+    """The variant, if any file of the folder is of it: diffusers takes some others as they are, but not all."""
+    return variant if variant is not None and any(folder.rglob(f"*.{variant}.*")) else None
 
 
 def _scheduler(model: str, wanted: Scheduler, own: Any) -> Any:

@@ -74,6 +74,14 @@ def test_bytes_of_any_kind_are_judged_and_never_raise(content: bytes) -> None:
             "only pickled weights (diffusion_pytorch_model.bin), which are never",
         ),
         (lambda f: shutil.rmtree(f.parent), "unet: model_index.json names it, and there is no such folder"),
+        (
+            lambda f: (f.parents[1] / "model_index.json").write_text("[" * 100_000),
+            "model_index.json: it cannot be read",
+        ),
+        (
+            lambda f: (f.parents[1] / "model_index.json").write_text('{"unet": [1, 2]}'),
+            "_class_name is not the name",
+        ),
         (lambda f: (f.parents[1] / "model_index.json").write_text("{"), "model_index.json: it cannot be read"),
         (lambda f: (f.parents[1] / "model_index.json").unlink(), "source: its folder has no model_index.json"),
         (lambda f: shutil.rmtree(f.parents[1]), "source: there is nothing at its path"),

@@ -105,7 +105,11 @@ def test_a_vae_of_the_entry_replaces_the_models_own(
         encoder_block_out_channels=(8, 8), decoder_block_out_channels=(8, 8), num_encoder_blocks=(1, 1),
         num_decoder_blocks=(1, 1),
     ).save_pretrained(tmp_path / "vae")  # fmt: skip
-    pipe = loading.load(entry(saved, vae=Weights(source=str(tmp_path / "vae"))), "cpu", 1).pipe
+    folder = tmp_path / "sd"
+    shutil.copytree(saved, folder, ignore=shutil.ignore_patterns("vae"))
+    model = entry(folder, vae=Weights(source=str(tmp_path / "vae")))
+    check(model)
+    pipe = loading.load(model, "cpu", 1).pipe
     assert type(pipe.vae).__name__ == "AutoencoderTiny"
     assert not np.array_equal(pixels(pipe), plain)
 
@@ -198,6 +202,20 @@ def test_the_variant_is_loaded_where_there_is_one(loading: Any, saved: Path, tmp
     loading.load(entry(folder, variant="fp16"), "cpu", 1)
     with pytest.raises(ModelMissing, match="unet: there are no weights"):
         check(entry(folder))
+    check(entry(saved, variant="fp16"))
+    loading.load(entry(saved, variant="fp16", vae=Weights(source=str(saved / "vae"))), "cpu", 1)
+
+
+def test_weights_of_another_shape_than_the_config_says_are_a_damaged_model(
+    loading: Any, saved: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(saved / "vae", tmp_path / "vae")
+    config = json.loads((tmp_path / "vae" / "config.json").read_text())
+    config["block_out_channels"] = [64, 64]
+    (tmp_path / "vae" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelMissing, match="the weights of model tiny cannot be loaded") as raised:
+        loading.load(entry(saved, vae=Weights(source=str(tmp_path / "vae"))), "cpu", 1)
+    assert str(tmp_path) not in str(raised.value)
 
 
 def test_a_single_file_is_loaded_with_a_folder_for_what_it_does_not_hold(
