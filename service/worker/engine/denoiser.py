@@ -10,6 +10,7 @@ from typing import Any
 
 from service.worker.engine.calls import Call
 from service.worker.engine.engine import Member
+from service.worker.engine.tape import Tape
 
 DENOISERS = ("unet", "transformer", "transformer_2")
 
@@ -17,23 +18,34 @@ DENOISERS = ("unet", "transformer", "transformer_2")
 class Denoiser:
     """Stands in a pipeline for its denoiser: has all of its attributes, and is called through the engine."""
 
-    def __init__(self, module: Any, member: Member, before: Callable[[], None]) -> None:
-        """`before` is called before every call."""
+    def __init__(self, module: Any, member: Member, before: Callable[[], None], tape: Tape | None = None) -> None:
+        """`before` is called before every call; what is on the `tape` is not computed again."""
         self._module = module
         self._member = member
         self._before = before
+        self._tape = tape
         self._seen: dict[str, Any] = {}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         self._before()
-        return self._member.ask(Call(self._module, args, kwargs, self._seen))
+        tape = (
+            self._tape if kwargs.get("return_dict") is False else None
+        )  # then the answer is a tuple of one tensor
+        if tape is not None and (known := tape.next(self._module.device)) is not None:
+            return (known,)
+        answer = self._member.ask(Call(self._module, args, kwargs, self._seen))
+        if tape is not None:
+            tape.keep(answer[0])
+        return answer
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._module, name)
 
 
-def own_pipeline(pipe: Any, member: Member, generator: Any, before: Callable[[], None]) -> Any:
-    """A pipeline for one call by `member`, sharing every weight with `pipe`.
+def own_pipeline(
+    pipe: Any, member: Member, generator: Any, before: Callable[[], None], tape: Tape | None = None
+) -> Any:
+    """A pipeline for one call by `member`, sharing every weight with `pipe`. `tape`: see Denoiser.
 
     Its scheduler draws from `generator` also where the pipeline's class forgets to hand that over (FLUX, Qwen-Image
     and Wan do): from torch's global one, noise would depend on the neighbours.
@@ -45,7 +57,7 @@ def own_pipeline(pipe: Any, member: Member, generator: Any, before: Callable[[],
     fields["scheduler"] = scheduler
     for name in DENOISERS:
         if fields.get(name) is not None:
-            fields[name] = Denoiser(fields[name], member, before)
+            fields[name] = Denoiser(fields[name], member, before, tape)
     return own
 
 
