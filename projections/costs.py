@@ -161,7 +161,7 @@ def work_of(params: Mapping[str, Any]) -> Work:
     Guidance above 1 needs two passes a step, the rule of service/worker/pipelines/text_to_image.py. With the
     model's own distilled guidance it does not; then every job has it, and the coefficients absorb the factor.
     """
-    steps = _number(params, "steps", 1.0)
+    steps = steps_of(params)
     if "step_s" in params:
         return Work("timed", _bounded(steps * _number(params, "step_s", 0.0)), _bounded(steps))
     if "width" not in params or "height" not in params:
@@ -170,6 +170,11 @@ def work_of(params: Mapping[str, Any]) -> Work:
     passes = 2.0 if _number(params, "guidance", 0.0) > 1.0 else 1.0
     linear = steps * megapixels * _number(params, "frames", 1.0) * passes
     return Work("picture", _bounded(linear), _bounded(linear * megapixels))
+
+
+def steps_of(params: Mapping[str, Any]) -> float:
+    """The steps that are run: where a job begins from a picture, the share of them that its strength says."""
+    return _number(params, "steps", 1.0) * min(1.0, _number(params, "strength", 1.0))
 
 
 def spent_of(facts: Mapping[str, Any]) -> Spent | None:

@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator
 import msgspec
 
 from events.envelope import Record
+from projections.costs import steps_of
 from projections.live import LiveState
 from projections.live_job import LiveJob
 from service import commands as ask
 from service import protocol as say
 from service.handle import Handler
-from service.tasks.catalog import TASKS
+from service.tasks.registry import TASKS
 
 STALLED_STEPS = 10
 """Predicted steps without a step after which an attempt is taken to hang."""
@@ -83,4 +84,4 @@ def _patience_s(state: LiveState, job: LiveJob) -> float:
     worker = state.workers.get(job.worker)
     told = state.costs.predict(job.model, worker.device, job.work) if worker is not None else None
     least_s = LEARNING_STALL_S if told is None or told.is_learning else MIN_STALL_S
-    return max(least_s, STALLED_STEPS * job.predicted_s / (job.params.get("steps") or 1))
+    return max(least_s, STALLED_STEPS * job.predicted_s / max(1.0, steps_of(job.params)))

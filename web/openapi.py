@@ -17,11 +17,14 @@ from starlette.routing import BaseRoute, Route
 
 from events.keys import Limits
 from events.queues import Rules
+from service.artifacts import INPUT_TYPES
+from web.forms import PICTURES
 from web.job_control_api import Bulk, Edit, Move
 from web.jobs_api import MAX_PAGE, STATUSES
 from web.keys_api import KeyList, KeyResource, Login, NewKey
 from web.requests import json_response
 from web.resources import (
+    ArtifactResource,
     BatchResource,
     BulkResource,
     EventList,
@@ -59,6 +62,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     answer: type | None = None  # None: not JSON of a declared shape
     status: int = 200
     body: type | None = None
+    files: tuple[str, ...] = ()  # media types of a body that is a file
+    pictures: tuple[str, ...] = ()  # parts of a form that may stand beside the body, in its part `job`
     query: tuple[str, ...] = ()
     refusals: tuple[int, ...] = ()
     media_type: str = "application/json"
@@ -89,7 +94,11 @@ FILTERS = ("status", "queue", "task", "model", "submitter", "batch", "tag", "err
 
 OPERATIONS: dict[tuple[str, str], Operation] = {
     ("POST", "/v1/jobs"): Operation(
-        answer=JobResource, status=201, body=Submission, refusals=(400, 404, 409, 413, 415, 422, 429, 503, 507)
+        answer=JobResource,
+        status=201,
+        body=Submission,
+        pictures=PICTURES,
+        refusals=(400, 404, 409, 413, 415, 422, 429, 503, 507),
     ),
     ("GET", "/v1/jobs"): Operation(
         answer=JobList,
@@ -137,9 +146,15 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("POST", "/v1/workers/{worker}/release"): Operation(answer=WorkerResource, refusals=(404, 503, 507)),
     ("GET", "/v1/models"): Operation(answer=ModelList),
     ("GET", "/v1/tasks"): Operation(),
+    ("POST", "/v1/artifacts"): Operation(
+        answer=ArtifactResource, status=201, files=INPUT_TYPES, refusals=(413, 415, 422, 507)
+    ),
     ("GET", "/v1/artifacts/{digest}"): Operation(media_type="image/png", refusals=(404, 503)),
     ("PUT", "/v1/worker/artifacts/{digest}"): Operation(
         status=201, query=("job", "attempt", "token"), refusals=(409, 413, 422, 503, 507)
+    ),
+    ("GET", "/v1/worker/artifacts/{digest}"): Operation(
+        media_type="image/png", query=("job", "attempt", "token"), refusals=(404, 409, 422)
     ),
     ("GET", "/v1/events"): Operation(answer=EventList, query=("after", "limit"), refusals=(422,)),
     ("POST", "/v1/keys"): Operation(
@@ -237,10 +252,24 @@ def _described(route: Route, method: str, operation: Operation, reference: dict[
         "parameters": parameters,
         "responses": _answers(operation, reference),
     }
-    if operation.body is not None:
-        content = {"application/json": {"schema": reference[operation.body]}}
+    if content := _taken(operation, reference):
         described["requestBody"] = {"required": True, "content": content}
     return described
+
+
+def _taken(operation: Operation, reference: dict[type, Any]) -> dict[str, Any]:
+    """What the body may be, by media type."""
+    content: dict[str, Any] = {media_type: {"schema": {}} for media_type in operation.files}
+    if operation.body is not None:
+        content["application/json"] = {"schema": reference[operation.body]}
+    if operation.pictures:
+        types = {"job": "application/json", **dict.fromkeys(operation.pictures, ", ".join(INPUT_TYPES))}
+        parts = {"job": content["application/json"]["schema"], **{name: {} for name in operation.pictures}}
+        content["multipart/form-data"] = {
+            "schema": {"type": "object", "properties": parts, "required": ["job"]},
+            "encoding": {name: {"contentType": of} for name, of in types.items()},
+        }
+    return content
 
 
 def _answers(operation: Operation, reference: dict[type, Any]) -> dict[str, Any]:

@@ -62,6 +62,10 @@ class ArtifactResource(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int
     width: int | None
     height: int | None
+    frames: int | None = None
+    fps: float | None = None
+    seconds: float | None = None
+    sample_rate_hz: int | None = None
     url: str
 
 
@@ -404,14 +408,7 @@ def _attempt(view: AttemptView) -> AttemptResource:
 
 
 def _artifact(artifact: ArtifactRef) -> ArtifactResource:
-    return ArtifactResource(
-        digest=artifact.digest,
-        media_type=artifact.media_type,
-        bytes=artifact.bytes,
-        width=artifact.width,
-        height=artifact.height,
-        url=f"/v1/artifacts/{artifact.digest}",
-    )
+    return ArtifactResource(url=f"/v1/artifacts/{artifact.digest}", **msgspec.structs.asdict(artifact))
 
 
 def _maybe(at_us: int | None) -> str | None:

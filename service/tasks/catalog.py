@@ -13,12 +13,12 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from service.field_errors import explain, shown
+from service.tasks.image_to_image import ImageToImage
+from service.tasks.inpaint import Inpaint
 from service.tasks.pretend import Pretend
+from service.tasks.registry import TASKS
 from service.tasks.task import MAX_SEED, Params
 from service.tasks.text_to_image import TextToImage
-
-TASKS: Mapping[str, type[Params]] = {kind.TASK: kind for kind in (TextToImage, Pretend)}
-"""Every task by name; the first is the one a submission gets that names none."""
 
 DEFAULT_TASK = TextToImage.TASK
 
@@ -120,7 +120,7 @@ EMBEDDED = Catalog(
     [
         Model(
             id="demo",
-            tasks=(TextToImage.TASK,),
+            tasks=(TextToImage.TASK, ImageToImage.TASK, Inpaint.TASK),
             title="Embedded demo model: simple shapes in ten colours",
             source="package:demo_model",
             defaults={"steps": 20, "guidance": 2.0, "width": 512, "height": 512},
@@ -184,10 +184,7 @@ def _is_unicode(text: str) -> bool:
 
 
 def _check_size(model: Model, params: Params) -> None:
-    if not isinstance(params, TextToImage) or not model.sizes:
-        return
-    if (params.width, params.height) not in model.sizes:
+    size = getattr(params, "width", None), getattr(params, "height", None)
+    if model.sizes and None not in size and size not in model.sizes:
         known = ", ".join(f"{width} x {height}" for width, height in model.sizes)
-        raise InvalidParams(
-            "width", f"{params.width} x {params.height} px is no size of model {model.id}; use {known}"
-        )
+        raise InvalidParams("width", f"{size[0]} x {size[1]} px is no size of model {model.id}; use {known}")

@@ -15,7 +15,8 @@ from typing import Any, get_args, get_type_hints
 import msgspec
 
 from service.field_errors import explain, nearest, shown
-from service.tasks.catalog import TASKS, Model
+from service.tasks.catalog import Model
+from service.tasks.registry import TASKS
 
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 MEMORY = re.compile(r"(\d+(?:\.\d+)?) ?(GiB|MiB|GB|MB)")

@@ -9,36 +9,25 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, Protocol
 
 from service import protocol as say
+from service.tasks.registry import TASKS
+from service.tasks.task import inputs_of
 from service.worker import frames
+from service.worker.credit import NONE, Credit
+from service.worker.fetching import fetch_all
 from service.worker.held import Held, completed, failed, stopped
 from service.worker.journal import Journal, Result
 from service.worker.outbox import Outbox
 from service.worker.spool import Spool
-from service.worker.uploads import UploadRefused, Uploads
+from service.worker.transfers import TransferRefused, Transfers
 
 SLOTS = 1
 HALT_GRACE_S = 10.0  # or two steps, if they take longer: then the child is taken to hang and is killed
 MAX_UNDELIVERED = 4  # results on disk, beside those of what is computed, beyond which no more work is taken
 
 logger = logging.getLogger("safelight.worker")
-
-
-class Credit(NamedTuple):
-    """How many offers are taken, by seat (protocol.Ready)."""
-
-    slots: int = 0
-    beside: int = 0
-    before: int = 0
-
-    def plus(self, seat: say.Seat, change: int) -> Credit:
-        """The credit with so many more by one seat."""
-        return self._replace(**{seat: max(0, getattr(self, seat) + change)})
-
-
-NONE = Credit()
 
 
 class Child(Protocol):
@@ -60,14 +49,14 @@ class Desk:
         journal: Journal,
         outbox: Outbox,
         spool: Spool,
-        uploads: Uploads,
+        transfers: Transfers,
     ) -> None:
         """`models` maps the tasks to the models offered. Takes up what an earlier agent left in the journal."""
         self._models = models
         self._journal = journal
         self._outbox = outbox
         self._spool = spool
-        self._uploads = uploads
+        self._transfers = transfers
         self._child: Child | None = None
         self._hand: dict[tuple[str, int], Held] = {}
         self._offers: dict[str, say.Offer] = {}
@@ -97,8 +86,8 @@ class Desk:
 
     @property
     def is_computing(self) -> bool:
-        """Whether the child has an attempt."""
-        return any(held.is_in_child for held in self._hand.values())
+        """Whether the child has an attempt, or soon will."""
+        return any(held.is_in_child or held.stage == "fetching" for held in self._hand.values())
 
     @property
     def is_idle(self) -> bool:
@@ -111,9 +100,9 @@ class Desk:
         self._outbox.say(say.Drain())
 
     def release(self) -> None:
-        """Hand back what the child has, reported as stopped. A result on disk stays, for the next start."""
+        """Hand back what is not computed, reported as stopped. A result on disk stays, for the next start."""
         for held in list(self._hand.values()):
-            if held.is_in_child:
+            if held.is_in_child or held.stage == "fetching":
                 self._stop(held)
 
     # the session
@@ -188,6 +177,26 @@ class Desk:
         offer = self._offers.pop(start.offer, None)
         held = Held(job=start.job, attempt=start.attempt, token=start.token, stage="computing")
         self._hand[(held.job, held.attempt)] = held
+        digests = {} if offer is None else inputs_of(TASKS[offer.task], offer.params)
+        if offer is not None and digests:
+            held.stage = "fetching"
+            held.transfer = asyncio.get_running_loop().create_task(self._fetch(held, offer, digests))
+        else:
+            self._begin(held, offer)
+
+    async def _fetch(self, held: Held, offer: say.Offer, digests: Mapping[str, str]) -> None:
+        """Bring the pictures that the job starts from to this machine, then begin it."""
+        end = await fetch_all(digests, held, self._transfers, self._spool)
+        if end is None:
+            held.stage, held.transfer = "computing", None
+            self._begin(held, offer)
+        elif end == "stale":
+            self._drop(held, "fetching its pictures was refused as stale")
+        else:
+            self._end(held, end)
+        self._settle()
+
+    def _begin(self, held: Held, offer: say.Offer | None) -> None:
         if offer is None or self._child is None:  # the child died since Accept: nothing was begun
             self._end(held, stopped(held))
             return
@@ -199,6 +208,7 @@ class Desk:
                 model=offer.model,
                 params=offer.params,
                 priority=offer.priority,
+                inputs={field: str(path) for field, path in held.inputs.items()},
             )
         )
 
@@ -294,19 +304,19 @@ class Desk:
 
     def _deliver(self, result: Result) -> None:
         held = self._hand.get((result.job, result.attempt))
-        if held is not None and held.stage == "delivering" and held.delivery is None:
-            held.delivery = asyncio.get_running_loop().create_task(self._upload(held, result))
+        if held is not None and held.stage == "delivering" and held.transfer is None:
+            held.transfer = asyncio.get_running_loop().create_task(self._upload(held, result))
 
     async def _upload(self, held: Held, result: Result) -> None:
         try:
             for file in result.files:
                 where = self._spool.path(file)
-                fate = await self._uploads.deliver(where, file, held.job, held.attempt, lambda: held.token)
+                fate = await self._transfers.deliver(where, file, held.job, held.attempt, lambda: held.token)
                 if fate == "stale":
                     self._drop(held, "its upload was refused as stale")
                     return
-        except UploadRefused as error:
-            self._end(held, failed(held, "internal", str(error)))
+        except TransferRefused as error:
+            self._end(held, failed(held, "internal", f"the service does not take the result: {error}"))
         except OSError as error:
             words = f"the result's file cannot be read any more ({error.strerror}); retry the job"
             self._end(held, failed(held, "internal", words))
@@ -369,9 +379,11 @@ class Desk:
         if held.timer is not None:
             held.timer.cancel()
             held.timer = None
-        delivery, held.delivery = held.delivery, None
-        if delivery is not None and delivery is not asyncio.current_task():
-            delivery.cancel()
+        transfer, held.transfer = held.transfer, None
+        if transfer is not None and transfer is not asyncio.current_task():
+            transfer.cancel()
+        self._spool.remove_inputs(held.inputs.values())
+        held.inputs = {}
 
     # credit
 
@@ -384,7 +396,7 @@ class Desk:
         if stages.count("writing") + stages.count("delivering") >= MAX_UNDELIVERED + self._worth:
             return NONE
         computing = stages.count("computing")
-        taken = computing + len(self._offers)
+        taken = computing + stages.count("fetching") + len(self._offers)
         if computing == 0:
             return Credit(slots=max(0, SLOTS - taken))
         return Credit(beside=max(0, self._worth - taken), before=int(taken <= self._worth))

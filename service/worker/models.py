@@ -13,7 +13,10 @@ from importlib.util import find_spec
 from service.tasks.catalog import Model
 from service.worker.weights import look
 
-LIBRARIES = ("torch", "diffusers", "transformers", "safetensors", "accelerate", "PIL", "numpy")
+LIBRARIES = (
+    *("torch", "diffusers", "transformers", "safetensors", "accelerate"),
+    *("PIL", "numpy", "av", "soundfile", "ftfy"),
+)
 LORA_LIBRARIES = ("peft",)
 INSTALL = {extra: f"install it with: pip install 'safelight[{extra}]'" for extra in ("worker", "lora")}
 REPORTED_VERSIONS = ("safelight", "torch", "diffusers", "transformers")

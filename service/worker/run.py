@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,13 +45,16 @@ class Run:
         folder: Path,
         send: Callable[[FromChild], None],
         is_watched: Callable[[], bool],
+        inputs: Mapping[str, Path] | None = None,
     ) -> None:
-        """`folder` takes the result files; `is_watched` tells whether previews are wanted now."""
+        """`folder` takes the result files; `is_watched` tells whether previews are wanted now; `inputs` are the
+        pictures that the job starts from, by param."""
         self.job = job
         self.attempt = attempt
         self.model = model
         self.params = params
         self.folder = folder
+        self.inputs = inputs or {}
         self.phase = ""
         self.step = 0
         self.step_s = 0.0  # mean seconds of the steps so far

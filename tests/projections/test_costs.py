@@ -188,6 +188,7 @@ def test_the_least_recently_used_models_are_forgotten() -> None:
         ({"steps": 20, "width": 1000, "height": 2000, "guidance": 4.5}, Work("picture", 80.0, 160.0)),
         ({"steps": 20, "width": 1000, "height": 1000, "frames": 81}, Work("picture", 1620.0, 1620.0)),
         ({"width": 1000, "height": 2000}, Work("picture", 2.0, 4.0)),
+        ({"steps": 20, "width": 1000, "height": 1000, "strength": 0.25}, Work("picture", 5.0, 5.0)),
         ({"steps": 20, "width": "wide", "height": None}, Work("picture", 20.0, 20.0)),
         ({"steps": 10, "step_s": 0.5}, Work("timed", 5.0, 10.0)),
         ({"steps": 30}, Work("plain", 30.0, 0.0)),

@@ -7,7 +7,7 @@ import pytest
 from projections.costs import LEARNING_JOBS
 from service import commands as ask
 from service import protocol as say
-from service.tasks.catalog import TASKS
+from service.tasks.registry import TASKS
 from service.watchdog import LEARNING_STALL_S, MIN_STALL_S, STALLED_STEPS, Watchdog
 from tests.history import Held, History
 

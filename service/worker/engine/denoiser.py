@@ -61,6 +61,19 @@ def own_pipeline(
     return own
 
 
+def own_network(network: Any, member: Member, before: Callable[[], None]) -> Any:
+    """A network for one use by `member`, sharing every weight with `network`, whose calls go through the engine."""
+    asking = Denoiser(network, member, before)
+
+    @wraps(network.forward)
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        return asking(*args, **kwargs)
+
+    own = copy.copy(network)
+    own.forward = forward
+    return own
+
+
 def _draw_from(scheduler: Any, generator: Any) -> None:
     step = scheduler.step
     if "generator" not in inspect.signature(step).parameters:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import inspect
 import json
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,10 +28,10 @@ from service.worker import previews
 from service.worker.digests import model_digest
 from service.worker.engine.denoiser import DENOISERS
 from service.worker.failures import is_out_of_memory
-from service.worker.models import INSTALL, ModelMissing
+from service.worker.models import INSTALL, LIBRARIES, ModelMissing
 from service.worker.weights import DIFFUSERS, components, located, lora_file
 
-LIBRARIES = ("diffusers", "transformers")
+OF_COMPONENTS = ("diffusers", "transformers")
 
 
 class Loaded:
@@ -45,6 +46,7 @@ class Loaded:
         self.colours = colours
         self.digest = digest
         self.inputs = inputs_of(pipe)
+        self.relatives: dict[Any, Any] = {}  # AutoPipeline class -> the class of its family around these weights
         self.calls_per_step: dict[bool, int] = {}  # with guidance or without -> denoiser calls, as last seen
 
 
@@ -106,10 +108,9 @@ def reading(name: str) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        missing = error.name or "named in the detail"
-        raise ModelMissing(
-            f"model {name} needs the library {missing}, which is missing; {INSTALL['worker']}"
-        ) from error
+        missing = _library(error)
+        how = INSTALL["worker"] if missing in LIBRARIES else "install it where the worker runs"
+        raise ModelMissing(f"model {name} needs the library {missing}, which is missing; {how}") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
         if is_out_of_memory(error):
             raise
@@ -117,6 +118,12 @@ def reading(name: str) -> Iterator[None]:
             f"the weights of model {name} cannot be loaded ({type(error).__name__}): its folder is incomplete or "
             "damaged; put a whole folder with safetensors there"
         ) from error
+
+
+def _library(error: ImportError) -> str:
+    """What could not be imported; diffusers says it in words only, as in "`cosmos_guardrail` is not installed"."""
+    told = re.match(r"`(\w+)`", str(error))
+    return error.name or (told[1] if told else "named in the detail")
 
 
 def inputs_of(pipe: Any) -> frozenset[str]:
@@ -171,10 +178,10 @@ def _pipeline_class(model: Model, folder: Path) -> Any:
     if not issubclass(kind, diffusers.DiffusionPipeline):
         raise ModelMissing(f"model {model.id}: {name} is no pipeline; name one such as StableDiffusionXLPipeline")
     for component, (library, class_name) in components(folder).items():
-        if library not in LIBRARIES and not hasattr(diffusers.pipelines, library):
+        if library not in OF_COMPONENTS and not hasattr(diffusers.pipelines, library):
             raise ModelMissing(
                 f"model {model.id}: its component {component} is {class_name} of {library}, which is not of "
-                f"{' or '.join(LIBRARIES)}; only classes of those are loaded"
+                f"{' or '.join(OF_COMPONENTS)}; only classes of those are loaded"
             )
     return kind
 

@@ -32,7 +32,7 @@ class SlowLoader:
         self.model = msgspec.structs.replace(EMBEDDED["pretend"], id="slow", source=str(folder))
         (folder / "model_index.json").write_text(INDEX)
         monkeypatch.setitem(sys.modules, "tests.slow_pipeline", SimpleNamespace(load=self.load))  # type: ignore[arg-type]
-        monkeypatch.setitem(model_cache.PIPELINES, "pretend", "tests.slow_pipeline")
+        monkeypatch.setattr(Pretend, "RUNNER", "tests.slow_pipeline")
 
     def load(self, model: object, device: str, threads: int) -> str:
         self.loads += 1

@@ -1,0 +1,75 @@
+"""Sounds from a tiny Stable Audio, a class without a step callback."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from service.tasks.text_to_audio import TextToAudio
+from service.worker.run import Cancelled
+from tests.service.worker.pipelines.desk import Desk, model_at
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    from service.worker.pipelines.text_to_audio import load
+    from tests.tiny.sounds import sound_pipeline
+
+    folder = tmp_path_factory.mktemp("sound")
+    sound_pipeline().save_pretrained(folder)
+    return load(model_at(folder, TextToAudio.TASK), "cpu", 1)
+
+
+def params(**changed: Any) -> TextToAudio:
+    whole = {"prompt": "a star on the left", "seed": 5, "steps": 4, "guidance": 4.0, "seconds": 1.5}
+    return TextToAudio(**{**whole, **changed})
+
+
+@pytest.mark.parametrize("kind", ["flac", "wav"])
+def test_a_prompt_becomes_a_sound_that_says_how_it_was_made(loaded: Any, tmp_path: Path, kind: str) -> None:
+    from service.worker.pipelines import text_to_audio
+    from tests.tiny.sounds import RATE_HZ
+
+    desk = Desk(tmp_path, model_at(tmp_path, TextToAudio.TASK))
+    made = desk.made(text_to_audio, loaded, params(format=kind))
+    (file,) = made.export()
+    with soundfile.SoundFile(tmp_path / file.name) as sound:
+        wave, told = sound.read(), json.loads(sound.comment)
+        assert (sound.samplerate, sound.format, sound.subtype) == (RATE_HZ, kind.upper(), "PCM_16")
+    assert wave.shape == (1.5 * RATE_HZ, 2)
+    assert np.abs(wave).max() > 0.01
+    assert (file.media_type, file.seconds, file.sample_rate_hz) == (f"audio/{kind}", 1.5, RATE_HZ)
+    assert (told["task"], told["params"]["seconds"]) == ("text-to-audio", 1.5)
+    assert made.facts["sample_rate_hz"] == RATE_HZ
+    assert desk.phases == ["preparing", "denoising", "decoding"]
+    assert (desk.steps[0], desk.steps[-1]) == ((0, 4), (4, 4))
+
+
+def test_a_cancel_lands_within_a_step_and_leaves_the_pipeline_as_it_was(loaded: Any, tmp_path: Path) -> None:
+    from service.worker.pipelines import text_to_audio
+
+    model = model_at(tmp_path, TextToAudio.TASK)
+
+    def digest() -> str:
+        (file,) = Desk(tmp_path, model).made(text_to_audio, loaded, params()).export()
+        return file.digest
+
+    before = digest()
+    desk = Desk(tmp_path, model, halt_at=2)
+    with pytest.raises(Cancelled):
+        desk.made(text_to_audio, loaded, params(steps=100))
+    assert desk.steps[-1][0] == desk.current.step < 100
+    assert digest() == before
+
+
+def test_another_seed_gives_another_sound(loaded: Any, tmp_path: Path) -> None:
+    from service.worker.pipelines import text_to_audio
+
+    desk = Desk(tmp_path, model_at(tmp_path, TextToAudio.TASK))
+    digests = {desk.made(text_to_audio, loaded, params(seed=seed)).export()[0].digest for seed in (1, 1, 2)}
+    assert len(digests) == 2
