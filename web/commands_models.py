@@ -10,6 +10,16 @@ from typing import Any
 
 import click
 import msgspec
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 
 from service.tasks.catalog import EMBEDDED, Catalog, Model
 from service.tasks.models_file import BadModelsFile, read_models
@@ -120,7 +130,7 @@ def pull_model(name: str, file: Path) -> None:
     if not any(part.revision for part in model.parts.values()):
         raise click.ClickException(f"model {name} names nothing of the hub: there is nothing to fetch")
     try:
-        pull(model, _tell)
+        _pull(model)
     except PullFailed as error:
         raise click.ClickException(str(error)) from error
     problems = look(model).problems
@@ -210,5 +220,17 @@ def _checked(model: Model) -> Checked:
     return Checked(model=model.id, files=len(there), bytes=sum(there), problems=problems)
 
 
-def _tell(fetch: Fetch) -> None:
-    click.echo(f"{fetch.source}: {fetch.files} files, {size(fetch.bytes)}", err=True)
+def _pull(model: Model) -> None:
+    """Fetch it, with a line on standard error for each part."""
+    columns = (
+        TextColumn("{task.description}"), BarColumn(bar_width=24), DownloadColumn(binary_units=True),
+        TransferSpeedColumn(), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        tasks: list[TaskID] = []
+
+        def tell(fetch: Fetch) -> None:
+            progress.console.print(f"{fetch.source}: {fetch.files} files, {size(fetch.bytes)}", highlight=False)
+            tasks.append(progress.add_task(fetch.source.rpartition("/")[2], total=fetch.bytes))
+
+        pull(model, tell, lambda count: progress.advance(tasks[-1], count))
