@@ -45,7 +45,7 @@ class Home:
         self.file = folder / "models.toml"
         self.cache = folder / "hub"
         self._environment = {
-            **os.environ, "PYTHONPATH": str(ROOT), "SAFELIGHT_MODELS": str(self.file), "HF_ENDPOINT": hub,
+            **os.environ, "PYTHONPATH": str(ROOT), "SAFELIGHT_DATA": str(folder), "HF_ENDPOINT": hub,
             "HF_HUB_CACHE": str(self.cache), "HF_HOME": str(folder), "HF_HUB_OFFLINE": offline,
         }  # fmt: skip
 
@@ -157,6 +157,7 @@ def test_check_looks_at_all_models_at_a_file_or_at_some(tmp_path: Path) -> None:
     assert "mine: 3 files" in said
     assert f"  {UNET}: it is no safetensors file (4 bytes); put the whole file there" in said
     assert "demo: 3 files" in said
+    assert "none.toml cannot be read: No such file" in home.run("check", "--models", "none.toml", code=2)
     assert "'none' is neither a model nor a .toml file; use demo, pretend" in home.run("check", "none", code=2)
 
 
