@@ -21,7 +21,9 @@ class Hub:
         self.repositories = repositories
         self.got: list[tuple[str, int]] = []
         self.break_after: dict[str, int] = {}  # file -> bytes after which its connection breaks, once
-        self.hang_at: str | None = None  # a file whose answer never ends
+        self.hang_after: dict[str, int] = {}  # file -> bytes after which its answer never ends
+        self.lie_about: str | None = None  # a file that is sent with another content than was promised
+        self.has_ranges = True
         self.url = ""
         self.ended = threading.Event()
 
@@ -41,7 +43,11 @@ class Hub:
 
     def _send_file(self, request: BaseHTTPRequestHandler, folder: Path, name: str) -> None:
         content = (folder / name).read_bytes()
-        first = int(request.headers.get("Range", "bytes=0-").removeprefix("bytes=").partition("-")[0])
+        wanted = request.headers.get("Range", "bytes=0-") if self.has_ranges else "bytes=0-"
+        first = int(wanted.removeprefix("bytes=").partition("-")[0])
+        if first and first >= len(content):
+            _send(request, b"", {}, status=416)
+            return
         headers = {
             "ETag": f'"{hashlib.sha256(content).hexdigest()}"',
             "X-Repo-Commit": COMMIT,
@@ -52,10 +58,12 @@ class Hub:
             _send(request, content, headers)
             return
         self.got.append((name, first))
-        cut = self.break_after.pop(name, None)
-        if name == self.hang_at:
+        if name == self.lie_about:
+            content = bytes(len(content))
+        hang, cut = self.hang_after.get(name), self.break_after.pop(name, None)
+        _send(request, content[first:], headers, status=206 if first else 200, cut=hang or cut)
+        if hang is not None:
             self.ended.wait(60)
-        _send(request, content[first:], headers, status=206 if first else 200, cut=cut)
 
 
 def _tree(folder: Path) -> list[dict[str, Any]]:
@@ -87,8 +95,7 @@ def _send(
         return
     request.wfile.write(body[:cut])
     request.wfile.flush()
-    if cut is not None:
-        request.connection.close()
+    request.close_connection = cut is not None
 
 
 @contextmanager

@@ -10,9 +10,19 @@ from typing import Any
 
 import click
 import msgspec
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 
 from service.tasks.catalog import EMBEDDED, Catalog, Model
-from service.tasks.models_file import BadModelsFile, read_models
+from service.tasks.models_file import BadModelsFile, read_models, read_text
 from service.tasks.models_text import with_entry, write
 from service.worker.hub import Fetch, PullFailed, pull
 from service.worker.models import missing_libraries
@@ -65,8 +75,11 @@ def list_models(client: Client, as_json: bool) -> None:
     print_table(["model", "tasks", "a worker has it", "memory", "licence", "what it is"], rows, "no models")
 
 
-def file_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """--models and --data: which file of models is meant. The function gets `file`, its path."""
+def file_options(function: Callable[..., Any], *, may_be_new: bool = False) -> Callable[..., Any]:
+    """--models and --data: which file of models is meant. The function gets `file`, its path.
+
+    The usual one need not be there, nor one that `may_be_new`; any other is an error then.
+    """
 
     @click.option(
         "--models", "given", metavar="FILE", type=click.Path(path_type=Path), envvar="SAFELIGHT_MODELS",
@@ -79,6 +92,8 @@ def file_options(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def run(given: Path | None, data: Path, **arguments: Any) -> None:
         try:
+            if given is not None and not may_be_new:
+                read_text(given)
             function(file=given or data / "models.toml", **arguments)
         except BadModelsFile as error:
             raise click.BadParameter(str(error), param_hint="--models") from None
@@ -120,7 +135,7 @@ def pull_model(name: str, file: Path) -> None:
     if not any(part.revision for part in model.parts.values()):
         raise click.ClickException(f"model {name} names nothing of the hub: there is nothing to fetch")
     try:
-        pull(model, _tell)
+        _pull(model)
     except PullFailed as error:
         raise click.ClickException(str(error)) from error
     problems = look(model).problems
@@ -150,7 +165,7 @@ def pull_model(name: str, file: Path) -> None:
     "--default", "defaults", multiple=True, metavar="NAME=VALUE",
     help="A parameter that jobs need not give (default: none). Repeatable.",
 )  # fmt: skip
-@file_options
+@functools.partial(file_options, may_be_new=True)
 def add(
     name: str, file: Path, tasks: tuple[str, ...], defaults: tuple[str, ...], memory: str | None, **said: Any
 ) -> None:
@@ -210,5 +225,17 @@ def _checked(model: Model) -> Checked:
     return Checked(model=model.id, files=len(there), bytes=sum(there), problems=problems)
 
 
-def _tell(fetch: Fetch) -> None:
-    click.echo(f"{fetch.source}: {fetch.files} files, {size(fetch.bytes)}", err=True)
+def _pull(model: Model) -> None:
+    """Fetch it, with a line on standard error for each part."""
+    columns = (
+        TextColumn("{task.description}"), BarColumn(bar_width=24), DownloadColumn(binary_units=True),
+        TransferSpeedColumn(), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        tasks: list[TaskID] = []
+
+        def tell(fetch: Fetch) -> None:
+            progress.console.print(f"{fetch.source}: {fetch.files} files, {size(fetch.bytes)}", highlight=False)
+            tasks.append(progress.add_task(fetch.source.rpartition("/")[2], total=fetch.bytes))
+
+        pull(model, tell, lambda count: progress.advance(tasks[-1], count))

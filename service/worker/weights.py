@@ -27,7 +27,7 @@ WITHOUT_WEIGHTS = ("Scheduler", "Tokenizer", "TokenizerFast", "Processor", "Feat
 """Ends of the names of classes that are settings and vocabularies only."""
 
 
-class WeightFile(msgspec.Struct, frozen=True, order=True):
+class WeightFile(msgspec.Struct, frozen=True):
     """A file of weights; `name` says what it is, without this machine's folders: `unet/model.safetensors`."""
 
     name: str

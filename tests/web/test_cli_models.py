@@ -28,7 +28,7 @@ def hub(tmp_path: Path) -> Iterator[Hub]:
     """A hub with the embedded model, and with what a repository has that nobody needs."""
     folder = tmp_path / "repository"
     shutil.copytree(WEIGHTS, folder)
-    save_file({"large": np.zeros(24 << 20, np.uint8)}, folder / UNET)  # huggingface_hub goes on by 10 MiB
+    save_file({"large": np.zeros(24 << 20, np.uint8)}, folder / UNET)
     (folder / "all-in-one.safetensors").write_bytes(b"x" * 1000)
     (folder / "unet" / "diffusion_pytorch_model.bin").write_bytes(b"x" * 1000)
     (folder / "unet" / "diffusion_pytorch_model.fp16.safetensors").write_bytes(b"x" * 1000)
@@ -45,7 +45,7 @@ class Home:
         self.file = folder / "models.toml"
         self.cache = folder / "hub"
         self._environment = {
-            **os.environ, "PYTHONPATH": str(ROOT), "SAFELIGHT_MODELS": str(self.file), "HF_ENDPOINT": hub,
+            **os.environ, "PYTHONPATH": str(ROOT), "SAFELIGHT_DATA": str(folder), "HF_ENDPOINT": hub,
             "HF_HUB_CACHE": str(self.cache), "HF_HOME": str(folder), "HF_HUB_OFFLINE": offline,
         }  # fmt: skip
 
@@ -89,21 +89,35 @@ def test_a_model_is_fetched_without_what_nobody_needs_and_then_whole(tmp_path: P
     assert checked == [{"model": "far", "files": 3, "bytes": checked[0]["bytes"], "problems": []}]
 
 
-def test_a_pull_that_was_ended_keeps_what_is_whole(tmp_path: Path, hub: Hub) -> None:
+def test_a_pull_that_was_ended_goes_on_within_the_file(tmp_path: Path, hub: Hub) -> None:
     home = Home(tmp_path, hub.url)
     home.file.write_text(ENTRY)
-    hub.hang_at = UNET
+    hub.hang_after[UNET] = 15_000_000
     ended = home.start("pull", "far")
-    others = "vae/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors"
-    snapshot = home.cache / "models--org--demo" / "snapshots" / COMMIT
-    wait_for(lambda: all((snapshot / name).exists() for name in others), 60, "the other files to be there")
+    blobs = home.cache / "models--org--demo" / "blobs"
+    wait_for(
+        lambda: any(path.stat().st_size > 10_000_000 for path in blobs.glob("*.part")), 60, "half of it to be here"
+    )
     ended.kill()
     ended.communicate()
-    hub.hang_at = None
+    hub.hang_after.clear()
+    before = {name for name, _ in hub.got} - {UNET}
     hub.got.clear()
     home.run("pull", "far")
-    assert [name for name, _ in hub.got if name in others] == []
-    assert [name for name, _ in hub.got if name == UNET] == [UNET]
+    assert [first > 10_000_000 for name, first in hub.got if name == UNET] == [True]
+    assert not before & {name for name, _ in hub.got}, "what is whole is not fetched again"
+    assert list(blobs.glob("*.part")) == []
+
+
+def test_bytes_that_were_not_promised_are_thrown_away(tmp_path: Path, hub: Hub) -> None:
+    home = Home(tmp_path, hub.url)
+    home.file.write_text(ENTRY)
+    hub.lie_about = UNET
+    said = home.run("pull", "far", code=1)
+    assert f"{UNET}: what came is not what was promised" in said
+    hub.lie_about = None
+    home.run("pull", "far")
+    assert "far: 3 files" in home.run("check", "far")
 
 
 @pytest.mark.parametrize(
@@ -143,6 +157,7 @@ def test_check_looks_at_all_models_at_a_file_or_at_some(tmp_path: Path) -> None:
     assert "mine: 3 files" in said
     assert f"  {UNET}: it is no safetensors file (4 bytes); put the whole file there" in said
     assert "demo: 3 files" in said
+    assert "none.toml cannot be read: No such file" in home.run("check", "--models", "none.toml", code=2)
     assert "'none' is neither a model nor a .toml file; use demo, pretend" in home.run("check", "none", code=2)
 
 

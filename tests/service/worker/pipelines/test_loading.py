@@ -61,6 +61,17 @@ def plain(loading: Any, saved: Path) -> np.ndarray:
     return pixels(loading.load(entry(saved), "cpu", 1).pipe)
 
 
+def test_what_the_hub_has_given_is_loaded_from_its_cache_without_asking_it(
+    loading: Any, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plain: np.ndarray
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    shutil.copytree(saved, tmp_path / "hub" / "models--org--tiny" / "snapshots" / ("a" * 40))
+    model = msgspec.structs.replace(entry(saved), source="org/tiny", revision="a" * 40)
+    check(model)
+    assert np.array_equal(pixels(loading.load(model, "cpu", 1).pipe), plain)
+
+
 def test_a_scheduler_of_the_entry_keeps_the_settings_of_the_models_own(loading: Any, saved: Path) -> None:
     wanted = Scheduler(class_name="EulerDiscreteScheduler", config={"timestep_spacing": "trailing"})
     scheduler = loading.load(entry(saved, scheduler=wanted), "cpu", 1).pipe.scheduler
