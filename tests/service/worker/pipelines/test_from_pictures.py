@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from service.tasks.upscale import Upscale
 from service.worker.failures import InvalidInput
 from service.worker.frames import Entered, FromChild, Stepped
 from service.worker.models import ModelMissing
-from service.worker.run import Cancelled, Run
+from service.worker.run import Cancelled, Made, Run
 from tests.service.worker.engine.alone import in_engine
 
 DEMO = EMBEDDED["demo"]
@@ -66,15 +68,22 @@ class Desk:
         if self._halt_at is not None and isinstance(frame, Stepped) and frame.step >= self._halt_at:
             self.run.halt()
 
-    def made(self, loaded: Any) -> np.ndarray:
-        """The exported picture, read back."""
-        from importlib import import_module
+    def compute(self, loaded: Any) -> Made:
+        """What the task's module makes of the run, inside of an engine."""
+        made: Made = import_module(self.run.params.RUNNER).compute(self.run, loaded)
+        return made
 
-        compute = import_module(self.run.params.RUNNER).compute
-        (file,) = in_engine(lambda: compute(self.run, loaded)).export()
+    def exported(self, made: Made) -> np.ndarray:
+        """The picture that is exported, read back."""
+        assert made.export is not None
+        (file,) = made.export()
         picture = np.asarray(Image.open(io.BytesIO((self.run.folder / file.name).read_bytes())))
         assert picture.shape == (file.height, file.width, 3)
         return picture
+
+    def made(self, loaded: Any) -> np.ndarray:
+        """The picture that the run makes as the only one of an engine."""
+        return self.exported(in_engine(partial(self.compute, loaded)))
 
     @property
     def steps(self) -> list[tuple[int, int]]:
@@ -157,6 +166,34 @@ def test_one_loaded_model_does_every_task_and_none_disturbs_the_other(
     assert np.array_equal(filled[:, :32], np.asarray(circle(64, 64))[:, :32])
     assert np.array_equal(Desk(tmp_path, image_params(**size)).made(loaded), changed)
     assert np.array_equal(Desk(tmp_path, text).made(loaded), drawn)
+
+
+@pytest.mark.parametrize("family", ["sd", "sdxl", "flux"])
+def test_jobs_of_every_task_share_calls_and_make_the_pictures_they_make_alone(
+    tiny: Callable[[str], Any], tmp_path: Path, family: str
+) -> None:
+    from service.worker.engine.engine import Engine
+    from tests.service.worker.engine.test_pictures import Eager, is_same
+
+    loaded = tiny(family)
+    circle(64, 64).save(tmp_path / "image", "PNG")
+    right_half(64, 64).save(tmp_path / "mask", "PNG")
+    size = {"width": 64, "height": 64}
+    asked = [
+        TextToImage(**{**DRAWN, **size}),
+        image_params(**size, strength=0.5, seed=8),
+        inpaint_params(**size, steps=4),
+        image_params(**size, strength=1.0, prompt="a blue star"),
+    ]
+    alone = [Desk(tmp_path, params).made(loaded) for params in asked]
+    engine, desks = Engine(Eager()), [Desk(tmp_path, params) for params in asked]
+    members = [engine.join(partial(desk.compute, loaded)) for desk in desks]
+    while len(engine):
+        engine.tick()
+    assert [member.error for member in members] == [None] * 4
+    together = [desk.exported(member.result) for desk, member in zip(desks, members, strict=True)]
+    assert all(map(is_same, together, alone))
+    assert all(max(member.shared) > 2 for member in members)
 
 
 @pytest.mark.parametrize("kind", [image_params, inpaint_params])
