@@ -169,6 +169,17 @@ def test_the_job_of_a_form_may_be_a_file(client: httpx.Client) -> None:
     assert answer.json()["params"]["image"] == hashlib.sha256(picture()).hexdigest()
 
 
+def test_a_large_picture_of_a_form_arrives_whole(client: httpx.Client) -> None:
+    file = io.BytesIO()
+    Image.effect_noise((1600, 1600), 90).save(file, "PNG")
+    data = file.getvalue()
+    assert len(data) > 2 << 20, "more than is held in memory"
+    answer = client.post("/v1/jobs", files=[JOB, ("image", ("a.png", data, "image/png"))])
+    digest = answer.json()["params"]["image"]
+    assert digest == hashlib.sha256(data).hexdigest()
+    assert client.get(f"/v1/artifacts/{digest}").content == data
+
+
 @pytest.mark.parametrize(
     ("parts", "status", "field", "says"),
     [

@@ -5,7 +5,7 @@ What the mask leaves is taken from the picture itself, not from the autoencoder,
 
 from __future__ import annotations
 
-from functools import partial
+from typing import Any
 
 import diffusers
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from service.tasks.inpaint import Inpaint
-from service.worker.pipelines import keeping, stock
+from service.worker.pipelines import stock
 from service.worker.pipelines.fitting import fitted, mask_of, picture_of
 from service.worker.pipelines.image_to_image import begun
 from service.worker.pipelines.loading import Loaded, free_memory, load
@@ -44,12 +44,20 @@ def compute(run: Run, loaded: Loaded) -> Made:
 
 def _drawn(run: Run, loaded: Loaded, params: Inpaint, image: Image.Image, mask: Image.Image) -> NDArray[np.float32]:
     """The whole picture (height, width, 3), 0..1, in the size of `image`."""
+    family = diffusers.AutoPipelineForInpainting
+    if _is_refused(loaded.pipe):  # then the rest of the picture is drawn as well, for nothing
+        family = diffusers.AutoPipelineForImage2Image
     arguments = {"image": image, "mask_image": mask, "width": image.width, "height": image.height}
-    if keeping.is_needed(loaded.pipe):
-        pipe = relative(run.model.id, loaded, diffusers.AutoPipelineForImage2Image)
-        keep = partial(keeping.keep, image=image, mask=mask, seed=params.seed)
-    else:
-        pipe = relative(run.model.id, loaded, diffusers.AutoPipelineForInpainting)
-        keep = None
-    pixels: NDArray[np.float32] = stock.call(run, loaded, **begun(pipe, params, arguments), prepare=keep).images[0]
+    made = stock.call(run, loaded, **begun(relative(run.model.id, loaded, family), params, arguments))
+    pixels: NDArray[np.float32] = made.images[0]
     return pixels
+
+
+def _is_refused(pipe: Any) -> bool:
+    """Whether diffusers would not inpaint with the network: it knows UNets of 4 channels, or of 9 for that purpose.
+
+    The embedded one has 10. To put what the mask leaves back into its latents after every step, as is done with
+    4, brought mud: every cell of them holds the colours of the whole picture.
+    """
+    unet = getattr(pipe, "unet", None)
+    return unet is not None and unet.config.in_channels not in (4, 9)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -16,19 +16,11 @@ from service.worker.pipelines.watch import Watch, watching
 from service.worker.run import Run
 
 
-def call(
-    run: Run,
-    loaded: Loaded,
-    more: Mapping[str, Any],
-    pipe: Any = None,
-    steps: int | None = None,
-    prepare: Callable[[Any], None] | None = None,
-) -> Any:
+def call(run: Run, loaded: Loaded, more: Mapping[str, Any], pipe: Any = None, steps: int | None = None) -> Any:
     """What the pipeline makes of the run's params and `more` arguments, as far as its class knows them.
 
     `pipe` is another class around the same components. `steps` are the steps it will really take, where that is
-    not what was asked for. `prepare` may change the job's own copy of the pipeline. Raises Cancelled within a step
-    of being told to halt; the pipeline stays usable.
+    not what was asked for. Raises Cancelled within a step of being told to halt; the pipeline stays usable.
     """
     params = run.params
     assert isinstance(params, Denoising), f"{type(params).__name__} is no task of a diffusion pipeline"
@@ -50,8 +42,6 @@ def call(
     }
     try:
         with watching(pipe, watch, generator) as own:
-            if prepare is not None:
-                prepare(own)
             made = own(**{name: value for name, value in wanted.items() if name in inputs})
     finally:
         pipe.maybe_free_model_hooks()
