@@ -17,7 +17,7 @@ from starlette.routing import BaseRoute, Route
 
 from events.keys import Limits
 from events.queues import Rules
-from service.artifacts import INPUT_TYPES
+from service.artifacts import INPUT_TYPES, MEDIA_TYPES
 from web.forms import PICTURES
 from web.job_control_api import Bulk, Edit, Move
 from web.jobs_api import MAX_PAGE, STATUSES
@@ -66,7 +66,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     pictures: tuple[str, ...] = ()  # parts of a form that may stand beside the body, in its part `job`
     query: tuple[str, ...] = ()
     refusals: tuple[int, ...] = ()
-    media_type: str = "application/json"
+    media_types: tuple[str, ...] = ("application/json",)
 
 
 QUERY: dict[str, dict[str, Any]] = {
@@ -133,7 +133,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("POST", "/v1/jobs/{job}/cancel"): Operation(answer=JobResource, refusals=(404, 409, 503, 507)),
     ("POST", "/v1/jobs/{job}/retry"): Operation(answer=JobResource, refusals=(404, 409, 429, 503, 507)),
     ("GET", "/v1/jobs/{job}/events"): Operation(answer=EventList, refusals=(404,)),
-    ("GET", "/v1/jobs/{job}/result"): Operation(media_type="image/png", refusals=(404, 409, 503)),
+    ("GET", "/v1/jobs/{job}/result"): Operation(media_types=tuple(MEDIA_TYPES), refusals=(404, 409, 503)),
     ("GET", "/v1/queues"): Operation(answer=QueueList, refusals=(503,)),
     ("GET", "/v1/queues/{queue}"): Operation(answer=QueueResource, refusals=(404, 503)),
     ("PUT", "/v1/queues/{queue}"): Operation(answer=QueueResource, body=Rules, refusals=(400, 415, 422, 503, 507)),
@@ -149,12 +149,12 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("POST", "/v1/artifacts"): Operation(
         answer=ArtifactResource, status=201, files=INPUT_TYPES, refusals=(413, 415, 422, 507)
     ),
-    ("GET", "/v1/artifacts/{digest}"): Operation(media_type="image/png", refusals=(404, 503)),
+    ("GET", "/v1/artifacts/{digest}"): Operation(media_types=tuple(MEDIA_TYPES), refusals=(404, 503)),
     ("PUT", "/v1/worker/artifacts/{digest}"): Operation(
         status=201, query=("job", "attempt", "token"), refusals=(409, 413, 422, 503, 507)
     ),
     ("GET", "/v1/worker/artifacts/{digest}"): Operation(
-        media_type="image/png", query=("job", "attempt", "token"), refusals=(404, 409, 422)
+        media_types=tuple(MEDIA_TYPES), query=("job", "attempt", "token"), refusals=(404, 409, 422)
     ),
     ("GET", "/v1/events"): Operation(answer=EventList, query=("after", "limit"), refusals=(422,)),
     ("POST", "/v1/keys"): Operation(
@@ -192,7 +192,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("GET", "/v1/health/live"): Operation(),
     ("GET", "/v1/health/ready"): Operation(refusals=(503,)),
     ("GET", "/v1/health"): Operation(),
-    ("GET", "/metrics"): Operation(media_type="text/plain"),
+    ("GET", "/metrics"): Operation(media_types=("text/plain",)),
     ("GET", "/v1/openapi.json"): Operation(),
 }
 
@@ -276,6 +276,6 @@ def _answers(operation: Operation, reference: dict[type, Any]) -> dict[str, Any]
     good: dict[str, Any] = {"description": "as asked"}
     if operation.status != 204:
         schema = reference[operation.answer] if operation.answer is not None else {}
-        good["content"] = {operation.media_type: {"schema": schema}}
+        good["content"] = {media_type: {"schema": schema} for media_type in operation.media_types}
     bad = {"content": {"application/problem+json": {"schema": reference[Problem]}}, "description": "refused"}
     return {str(operation.status): good, **{str(status): bad for status in operation.refusals}}

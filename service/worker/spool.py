@@ -88,8 +88,13 @@ def default_folder(server: str, name_or_device: str) -> Path:
 
     Apart, because another service would find the results stale and have them dropped.
     """
+    parts = f"{urlsplit(server).netloc}-{name_or_device}"
+    return cache_folder() / "worker" / re.sub(r"[^A-Za-z0-9.-]", "_", parts)
+
+
+def cache_folder() -> Path:
+    """Where this user keeps what Safelight can make again."""
     caches = os.environ.get("XDG_CACHE_HOME") or (
         Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache")
     )
-    parts = f"{urlsplit(server).netloc}-{name_or_device}"
-    return Path(caches) / "safelight" / "worker" / re.sub(r"[^A-Za-z0-9.-]", "_", parts)
+    return Path(caches) / "safelight"

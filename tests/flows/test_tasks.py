@@ -164,6 +164,12 @@ def test_an_enhanced_prompt_stands_in_its_file_and_nowhere_else(
     assert set(job["facts"]) >= {"seed", "tokens", "dtype", "timings"}
 
 
+def test_what_other_packages_add_is_known_without_torch(service: ServiceProcess) -> None:
+    code = "import sys; from service.tasks.registry import TASKS; print('sepia' in TASKS, 'torch' in sys.modules)"
+    asked = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert asked.stdout == "True False\n"
+
+
 @pytest.mark.parametrize("kind", ["png", "webp", "jpeg"])
 def test_a_task_of_another_package_draws_with_our_model(
     client: httpx.Client, service: ServiceProcess, kind: str

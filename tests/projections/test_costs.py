@@ -192,6 +192,8 @@ def test_the_least_recently_used_models_are_forgotten() -> None:
         ({"steps": 20, "width": "wide", "height": None}, Work("picture", 20.0, 20.0)),
         ({"steps": 10, "step_s": 0.5}, Work("timed", 5.0, 10.0)),
         ({"steps": 30}, Work("plain", 30.0, 0.0)),
+        ({"steps": 30, "seconds": 2.5}, Work("plain", 75.0, 0.0)),
+        ({"max_new_tokens": 128}, Work("plain", 128.0, 0.0)),
         ({"steps": math.nan, "prompt": "x"}, Work("plain", 1.0, 0.0)),
         ({}, Work("plain", 1.0, 0.0)),
     ],

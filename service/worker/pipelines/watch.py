@@ -145,6 +145,11 @@ def _before_block(module: object, inputs: object) -> None:
 
 
 def _blocks(component: Any) -> list[Any]:
-    """The repeated parts of a network: whatever stands in a list of modules, at any depth."""
+    """The repeated parts of a network: whatever stands in a list of modules, at any depth.
+
+    None of one that is compiled: a hook inside would break what was compiled into pieces.
+    """
+    if any(module._compiled_call_impl is not None for module in component.modules()):
+        return []
     lists = (module for module in component.modules() if isinstance(module, torch.nn.ModuleList))
     return [block for blocks in lists for block in blocks]

@@ -1,12 +1,17 @@
-"""Takes what a run sends, and halts it where a test says."""
+"""One run of a task, in this process: takes what it sends, and halts it where a test says."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
+from PIL import Image
 
 from service.tasks.catalog import EMBEDDED, Model
 from service.tasks.task import Params
@@ -14,42 +19,63 @@ from service.worker.frames import Entered, FromChild, Stepped
 from service.worker.run import Made, Run
 from tests.service.worker.engine.alone import in_engine
 
+DEMO = EMBEDDED["demo"]
+TINY = msgspec.structs.replace(DEMO, id="tiny", source=None, enlarge=1, sizes=(), defaults={})
 
-def model_at(folder: Path, task: str) -> Model:
-    """A catalogue entry for weights in `folder`."""
-    return msgspec.structs.replace(EMBEDDED["pretend"], id="tiny", tasks=(task,), source=str(folder))
+
+def tiny_at(folder: Path) -> Model:
+    """The catalogue entry of a tiny model whose weights are in `folder`."""
+    return msgspec.structs.replace(TINY, source=str(folder))
 
 
 class Desk:
-    """One run at a time."""
+    """A run, and what was heard of it."""
 
-    def __init__(self, folder: Path, model: Model, *, halt_at: int | None = None, is_watched: bool = False) -> None:
-        """Results go to `folder`; the run is halted as soon as it has done `halt_at` steps."""
+    def __init__(
+        self,
+        folder: Path,
+        params: Params,
+        *,
+        model: Model = TINY,
+        inputs: Mapping[str, Path] | None = None,
+        halt_at: int | None = None,
+        is_watched: bool = False,
+    ) -> None:
+        """Results go to `folder`, where the inputs are, too, named like their params, unless told otherwise. The
+        run is halted as soon as it has told of `halt_at` steps."""
         self.sent: list[FromChild] = []
-        self._folder = folder
-        self._model = model
         self._halt_at = halt_at
-        self._is_watched = is_watched
-
-    def run(self, params: Params, inputs: Mapping[str, Path] | None = None) -> Run:
-        """A run whose frames come here."""
-        self.current = Run(
+        self.run = Run(
             job="j",
             attempt=1,
-            model=self._model,
+            model=model,
             params=params,
-            folder=self._folder,
+            folder=folder,
             send=self._take,
-            is_watched=lambda: self._is_watched,
-            inputs=inputs or {},
+            is_watched=lambda: is_watched,
+            inputs=inputs or {field: folder / field for field in params.INPUTS},
         )
-        return self.current
 
-    def made(self, runner: Any, loaded: Any, params: Params, inputs: Mapping[str, Path] | None = None) -> Made:
-        """What the module `runner` computes, as the only job of an engine."""
-        run = self.run(params, inputs)
-        made: Made = in_engine(lambda: runner.compute(run, loaded))
+    def compute(self, loaded: Any) -> Made:
+        """What the task's module makes of the run, inside of an engine."""
+        made: Made = import_module(self.run.params.RUNNER).compute(self.run, loaded)
         return made
+
+    def result(self, loaded: Any) -> Made:
+        """What the run makes as the only one of an engine."""
+        return in_engine(partial(self.compute, loaded))
+
+    def made(self, loaded: Any) -> np.ndarray:
+        """The picture that the run makes as the only one of an engine."""
+        return self.exported(self.result(loaded))
+
+    def exported(self, made: Made) -> np.ndarray:
+        """The picture that is exported, read back."""
+        assert made.export is not None
+        (file,) = made.export()
+        picture = np.asarray(Image.open(io.BytesIO((self.run.folder / file.name).read_bytes())))
+        assert picture.shape == (file.height, file.width, 3)
+        return picture
 
     @property
     def steps(self) -> list[tuple[int, int]]:
@@ -63,6 +89,5 @@ class Desk:
 
     def _take(self, frame: FromChild) -> None:
         self.sent.append(frame)
-        halt_at = self._halt_at
-        if halt_at is not None and isinstance(frame, Stepped) and frame.step >= halt_at:
-            self.current.halt()
+        if self._halt_at is not None and isinstance(frame, Stepped) and frame.step >= self._halt_at:
+            self.run.halt()

@@ -10,7 +10,7 @@ import pytest
 from service.tasks.enhance import Enhance
 from service.worker.models import ModelMissing
 from service.worker.run import Cancelled
-from tests.service.worker.pipelines.desk import Desk, model_at
+from tests.service.worker.pipelines.desk import Desk, tiny_at
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["chat", "plain"])
@@ -20,7 +20,7 @@ def writer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
     folder = tmp_path_factory.mktemp("language")
     save_language_model(folder, has_template=request.param)
-    return load(model_at(folder, Enhance.TASK), "cpu", 1)
+    return load(tiny_at(folder), "cpu", 1)
 
 
 def params(**changed: Any) -> Enhance:
@@ -28,23 +28,19 @@ def params(**changed: Any) -> Enhance:
 
 
 def written(writer: Any, folder: Path, **changed: Any) -> str:
-    from service.worker.pipelines import enhance
-
-    (file,) = Desk(folder, model_at(folder, Enhance.TASK)).made(enhance, writer, params(**changed)).export()
+    (file,) = Desk(folder, params(**changed)).result(writer).export()
     return (folder / file.name).read_text()
 
 
 def test_a_prompt_becomes_a_text_that_only_the_file_holds(writer: Any, tmp_path: Path) -> None:
-    from service.worker.pipelines import enhance
-
-    desk = Desk(tmp_path, model_at(tmp_path, Enhance.TASK))
-    made = desk.made(enhance, writer, params())
+    desk = Desk(tmp_path, params())
+    made = desk.result(writer)
     (file,) = made.export()
     text = (tmp_path / file.name).read_text()
     assert (file.media_type, file.bytes) == ("text/plain", len(text.encode()))
     assert text
     assert not text.startswith("a red star")  # only what is new
-    assert set(made.facts) == {"seed", "dtype", "tokens"}
+    assert set(made.facts) == {"seed", "dtype", "tokens", "model_digest"}
     assert made.facts["tokens"] <= 12
     assert desk.phases == ["preparing", "writing"]
     assert desk.steps[0] == (0, 12)
@@ -62,13 +58,11 @@ def test_the_seed_chooses_the_words_and_no_temperature_the_likeliest(writer: Any
 
 
 def test_a_cancel_lands_within_a_token_and_leaves_the_model_as_it_was(writer: Any, tmp_path: Path) -> None:
-    from service.worker.pipelines import enhance
-
     before = written(writer, tmp_path)
-    desk = Desk(tmp_path, model_at(tmp_path, Enhance.TASK), halt_at=0)
+    desk = Desk(tmp_path, params(max_new_tokens=400), halt_at=0)
     with pytest.raises(Cancelled):
-        desk.made(enhance, writer, params(max_new_tokens=400))
-    assert desk.current.step == 0
+        desk.result(writer)
+    assert desk.run.step == 0
     assert written(writer, tmp_path) == before
 
 
@@ -79,5 +73,5 @@ def test_a_damaged_folder_is_a_missing_model(tmp_path: Path) -> None:
     save_language_model(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"torn")
     with pytest.raises(ModelMissing, match="the weights of model tiny cannot be loaded") as raised:
-        load(model_at(tmp_path, Enhance.TASK), "cpu", 1)
+        load(tiny_at(tmp_path), "cpu", 1)
     assert str(tmp_path) not in str(raised.value)

@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from service.tasks.catalog import EMBEDDED, Model
 from service.tasks.image_to_image import ImageToImage
 from service.tasks.inpaint import Inpaint
 from service.tasks.task import Params
 from service.tasks.text_to_image import TextToImage
 from service.tasks.upscale import Upscale
 from service.worker.failures import InvalidInput
-from service.worker.frames import Entered, FromChild, Stepped
 from service.worker.models import ModelMissing
-from service.worker.run import Cancelled, Made, Run
-from tests.service.worker.engine.alone import in_engine
+from service.worker.run import Cancelled
+from tests.service.worker.pipelines.desk import DEMO, Desk
 
-DEMO = EMBEDDED["demo"]
-TINY = msgspec.structs.replace(DEMO, id="tiny", source=None, enlarge=1, sizes=(), defaults={})
 FAMILIES = ("sd", "sdxl", "sd3", "flux")
 DIGEST = "0" * 64
 DRAWN: dict[str, Any] = {
@@ -52,42 +45,6 @@ def tiny() -> Callable[[str], Any]:
     from tests.tiny.images import picture_pipeline
 
     return lambda family: Loaded(picture_pipeline(family), "cpu", "float32", None)
-
-
-class Desk:
-    """Takes what a run sends, and halts it where a test says."""
-
-    def __init__(self, folder: Path, params: Params, *, model: Model = TINY, halt_at: int | None = None) -> None:
-        self.sent: list[FromChild] = []
-        self._halt_at = halt_at
-        inputs = {field: folder / field for field in params.INPUTS}
-        self.run = Run("j", 1, model, params, folder, self._take, lambda: False, inputs)
-
-    def _take(self, frame: FromChild) -> None:
-        self.sent.append(frame)
-        if self._halt_at is not None and isinstance(frame, Stepped) and frame.step >= self._halt_at:
-            self.run.halt()
-
-    def compute(self, loaded: Any) -> Made:
-        """What the task's module makes of the run, inside of an engine."""
-        made: Made = import_module(self.run.params.RUNNER).compute(self.run, loaded)
-        return made
-
-    def exported(self, made: Made) -> np.ndarray:
-        """The picture that is exported, read back."""
-        assert made.export is not None
-        (file,) = made.export()
-        picture = np.asarray(Image.open(io.BytesIO((self.run.folder / file.name).read_bytes())))
-        assert picture.shape == (file.height, file.width, 3)
-        return picture
-
-    def made(self, loaded: Any) -> np.ndarray:
-        """The picture that the run makes as the only one of an engine."""
-        return self.exported(in_engine(partial(self.compute, loaded)))
-
-    @property
-    def steps(self) -> list[tuple[int, int]]:
-        return [(frame.step, frame.steps) for frame in self.sent if isinstance(frame, Stepped)]
 
 
 def circle(width: int = 512, height: int = 512, ink: str = "red", paper: str = "blue") -> Image.Image:
@@ -144,8 +101,7 @@ def test_progress_counts_the_steps_that_are_run(
     steps = max(1, round(7 * strength))
     assert desk.steps[0] == (0, steps)
     assert desk.steps[-1] == (steps, steps)
-    phases = [frame.phase for frame in desk.sent if isinstance(frame, Entered)]
-    assert phases == [phase for phase in ImageToImage.PHASES if phase not in ("loading_model", "exporting")]
+    assert desk.phases == [phase for phase in ImageToImage.PHASES if phase not in ("loading_model", "exporting")]
 
 
 @pytest.mark.parametrize("family", FAMILIES)

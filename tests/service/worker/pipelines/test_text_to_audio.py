@@ -12,7 +12,7 @@ import soundfile
 
 from service.tasks.text_to_audio import TextToAudio
 from service.worker.run import Cancelled
-from tests.service.worker.pipelines.desk import Desk, model_at
+from tests.service.worker.pipelines.desk import Desk, tiny_at
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
     folder = tmp_path_factory.mktemp("sound")
     sound_pipeline().save_pretrained(folder)
-    return load(model_at(folder, TextToAudio.TASK), "cpu", 1)
+    return load(tiny_at(folder), "cpu", 1)
 
 
 def params(**changed: Any) -> TextToAudio:
@@ -32,11 +32,10 @@ def params(**changed: Any) -> TextToAudio:
 
 @pytest.mark.parametrize("kind", ["flac", "wav"])
 def test_a_prompt_becomes_a_sound_that_says_how_it_was_made(loaded: Any, tmp_path: Path, kind: str) -> None:
-    from service.worker.pipelines import text_to_audio
     from tests.tiny.sounds import RATE_HZ
 
-    desk = Desk(tmp_path, model_at(tmp_path, TextToAudio.TASK))
-    made = desk.made(text_to_audio, loaded, params(format=kind))
+    desk = Desk(tmp_path, params(format=kind))
+    made = desk.result(loaded)
     (file,) = made.export()
     with soundfile.SoundFile(tmp_path / file.name) as sound:
         wave, told = sound.read(), json.loads(sound.comment)
@@ -51,25 +50,21 @@ def test_a_prompt_becomes_a_sound_that_says_how_it_was_made(loaded: Any, tmp_pat
 
 
 def test_a_cancel_lands_within_a_step_and_leaves_the_pipeline_as_it_was(loaded: Any, tmp_path: Path) -> None:
-    from service.worker.pipelines import text_to_audio
-
-    model = model_at(tmp_path, TextToAudio.TASK)
 
     def digest() -> str:
-        (file,) = Desk(tmp_path, model).made(text_to_audio, loaded, params()).export()
+        (file,) = Desk(tmp_path, params()).result(loaded).export()
         return file.digest
 
     before = digest()
-    desk = Desk(tmp_path, model, halt_at=2)
+    desk = Desk(tmp_path, params(steps=100), halt_at=2)
     with pytest.raises(Cancelled):
-        desk.made(text_to_audio, loaded, params(steps=100))
-    assert desk.steps[-1][0] == desk.current.step < 100
+        desk.result(loaded)
+    assert desk.steps[-1][0] == desk.run.step < 100
     assert digest() == before
 
 
 def test_another_seed_gives_another_sound(loaded: Any, tmp_path: Path) -> None:
-    from service.worker.pipelines import text_to_audio
 
-    desk = Desk(tmp_path, model_at(tmp_path, TextToAudio.TASK))
-    digests = {desk.made(text_to_audio, loaded, params(seed=seed)).export()[0].digest for seed in (1, 1, 2)}
+    made = [Desk(tmp_path, params(seed=seed)).result(loaded) for seed in (1, 1, 2)]
+    digests = {one.export()[0].digest for one in made}
     assert len(digests) == 2

@@ -18,7 +18,7 @@ from service.worker.frames import Shown, SpooledFile
 from service.worker.models import ModelMissing
 from service.worker.run import Cancelled
 from service.worker.video import mp4
-from tests.service.worker.pipelines.desk import Desk, model_at
+from tests.service.worker.pipelines.desk import Desk, tiny_at
 
 PROMPT = "a red circle on the left"
 
@@ -35,7 +35,7 @@ def pipelines(tmp_path_factory: pytest.TempPathFactory) -> Any:
         if family not in loaded:
             folder = tmp_path_factory.mktemp(family)
             video_pipeline(family).save_pretrained(folder)
-            loaded[family] = load(model_at(folder, TextToVideo.TASK), "cpu", 1)
+            loaded[family] = load(tiny_at(folder), "cpu", 1)
         return loaded[family]
 
     return of
@@ -49,10 +49,6 @@ def clip(tmp_path: Path) -> Path:
     path = tmp_path / "clip"
     path.write_bytes(mp4(frames, 12, "{}"))
     return path
-
-
-def desk(folder: Path, **options: Any) -> Desk:
-    return Desk(folder, model_at(folder, TextToVideo.TASK), **options)
 
 
 def text_params(**changed: Any) -> TextToVideo:
@@ -72,10 +68,8 @@ def frames_of(folder: Path, file: SpooledFile) -> Iterator[Any]:
 
 @pytest.mark.parametrize("family", ["wan", "wan-2.2", "ltx"])
 def test_a_prompt_becomes_a_video_that_says_how_it_was_made(pipelines: Any, tmp_path: Path, family: str) -> None:
-    from service.worker.pipelines import text_to_video
-
-    of = desk(tmp_path)
-    made = of.made(text_to_video, pipelines(family), text_params())
+    desk = Desk(tmp_path, text_params())
+    made = desk.result(pipelines(family))
     (file,) = made.export()
     shape = {frame.shape for frame in frames_of(tmp_path, file)}
     with av.open(tmp_path / file.name) as container:
@@ -85,25 +79,24 @@ def test_a_prompt_becomes_a_video_that_says_how_it_was_made(pipelines: Any, tmp_
     assert shape == {(64, 64, 3)}
     assert (told["task"], told["params"]["prompt"]) == ("text-to-video", PROMPT)
     assert (made.facts["seed"], made.facts["frames"]) == (5, 9)
-    assert of.phases == ["preparing", "denoising", "decoding"]
-    assert (of.steps[0], of.steps[-1]) == ((0, 4), (4, 4))
+    assert desk.phases == ["preparing", "denoising", "decoding"]
+    assert (desk.steps[0], desk.steps[-1]) == ((0, 4), (4, 4))
 
 
 @pytest.mark.parametrize("family", ["wan", "wan-2.2", "ltx"])
 def test_steps_are_right_from_the_first_run_without_a_callback(pipelines: Any, tmp_path: Path, family: str) -> None:
     """Wan calls its denoiser twice a step, Wan 2.2 first one and then the other; the scheduler knows."""
-    from service.worker.pipelines import text_to_video
     from service.worker.pipelines.loading import Loaded
 
     blind = Loaded(pipelines(family).pipe, "cpu", "float32", None)
     blind.inputs = blind.inputs - {"callback_on_step_end"}
-    of, steps = desk(tmp_path), []
+    desk, steps = Desk(tmp_path, text_params()), []
     hooks = [
-        part.register_forward_hook(lambda *_: steps.append(of.current.step))
+        part.register_forward_hook(lambda *_: steps.append(desk.run.step))
         for part in (blind.pipe.transformer, getattr(blind.pipe, "transformer_2", None))
         if part is not None
     ]
-    of.made(text_to_video, blind, text_params())
+    desk.result(blind)
     for hook in hooks:
         hook.remove()
     calls = 1 if family == "ltx" else 2
@@ -112,48 +105,40 @@ def test_steps_are_right_from_the_first_run_without_a_callback(pipelines: Any, t
 
 @pytest.mark.parametrize("family", ["wan", "ltx"])
 def test_the_middle_frame_is_shown(pipelines: Any, tmp_path: Path, family: str) -> None:
-    from service.worker.pipelines import text_to_video
-
-    of = desk(tmp_path, is_watched=True)
-    of.made(text_to_video, pipelines(family), text_params())
-    shown = next(frame for frame in of.sent if isinstance(frame, Shown))
+    desk = Desk(tmp_path, text_params(), is_watched=True)
+    desk.result(pipelines(family))
+    shown = next(frame for frame in desk.sent if isinstance(frame, Shown))
     assert (shown.width, shown.height) == (256, 256)
 
 
 def test_a_cancel_lands_within_a_step_and_leaves_the_pipeline_as_it_was(pipelines: Any, tmp_path: Path) -> None:
-    from service.worker.pipelines import text_to_video
-
     def made() -> Any:
-        (file,) = desk(tmp_path).made(text_to_video, pipelines("wan"), text_params()).export()
+        (file,) = Desk(tmp_path, text_params()).result(pipelines("wan")).export()
         return np.stack(list(frames_of(tmp_path, file)))
 
     before = made()
     for halt_at in (0, 2):
-        of = desk(tmp_path, halt_at=halt_at)
+        desk = Desk(tmp_path, text_params(steps=50), halt_at=halt_at)
         with pytest.raises(Cancelled):
-            of.made(text_to_video, pipelines("wan"), text_params(steps=50))
-        assert of.steps[-1][0] == of.current.step < 50
+            desk.result(pipelines("wan"))
+        assert desk.steps[-1][0] == desk.run.step < 50
     assert np.array_equal(made(), before)
 
 
 def test_a_video_becomes_another_with_the_model_that_makes_videos(
     pipelines: Any, tmp_path: Path, clip: Path
 ) -> None:
-    from service.worker.pipelines import video_to_video
-
-    of = desk(tmp_path)
-    made = of.made(video_to_video, pipelines("wan"), video_params(), {"video": clip})
+    desk = Desk(tmp_path, video_params(), inputs={"video": clip})
+    made = desk.result(pipelines("wan"))
     (file,) = made.export()
     assert (file.media_type, file.width, file.height, file.frames, file.fps) == ("video/mp4", 64, 64, 9, 12)
     assert len(list(frames_of(tmp_path, file))) == 9
-    assert (of.steps[0], of.steps[-1]) == ((0, 3), (3, 3))  # half of the six
+    assert (desk.steps[0], desk.steps[-1]) == ((0, 3), (3, 3))  # half of the six
 
 
 def test_a_class_that_takes_no_video_says_so(pipelines: Any, tmp_path: Path, clip: Path) -> None:
-    from service.worker.pipelines import video_to_video
-
     with pytest.raises(ModelMissing, match="diffusers has no class of VideoToVideoFamily for its LTXPipeline"):
-        desk(tmp_path).made(video_to_video, pipelines("ltx"), video_params(), {"video": clip})
+        Desk(tmp_path, video_params(), inputs={"video": clip}).result(pipelines("ltx"))
 
 
 def test_a_cosmos_without_its_guardrail_says_what_to_install(tmp_path: Path) -> None:
@@ -163,16 +148,14 @@ def test_a_cosmos_without_its_guardrail_says_what_to_install(tmp_path: Path) -> 
     save_cosmos(tmp_path)
     says = "model tiny needs the library cosmos_guardrail, which is missing; install it where the worker runs"
     with pytest.raises(ModelMissing, match=says):
-        load(model_at(tmp_path, TextToVideo.TASK), "cpu", 1)
+        load(tiny_at(tmp_path), "cpu", 1)
 
 
 def test_what_is_no_video_is_refused_in_words(pipelines: Any, tmp_path: Path) -> None:
-    from service.worker.pipelines import video_to_video
-
     path = tmp_path / "not-a-video"
     path.write_bytes(b"\0" * 100)
     with pytest.raises(
         InvalidInput, match=r"no video that can be decoded \(InvalidDataError\); send MP4"
     ) as raised:
-        desk(tmp_path).made(video_to_video, pipelines("wan"), video_params(), {"video": path})
+        Desk(tmp_path, video_params(), inputs={"video": path}).result(pipelines("wan"))
     assert str(tmp_path) not in str(raised.value)
