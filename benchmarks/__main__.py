@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from benchmarks import noop, overhead, reads, replay, simulation, startup, submit, waiting
+from benchmarks import engine, noop, overhead, reads, replay, simulation, startup, submit, waiting
 from benchmarks.measure import Row, table
 
 SUBJECTS: Mapping[str, Callable[[bool], list[Row]]] = {
@@ -21,6 +21,7 @@ SUBJECTS: Mapping[str, Callable[[bool], list[Row]]] = {
     "reads": reads.rows,
     "replay": replay.rows,
     "overhead": overhead.rows,
+    "engine": engine.rows,
     "simulation": simulation.rows,
 }
 

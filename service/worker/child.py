@@ -205,16 +205,16 @@ class Child:
 
     def _batch(self, run: Run, member: Member) -> dict[str, object]:
         """How the attempt shared the device: with whom, its share of the seconds, and what sharing has saved."""
-        calls = sum(member.shared.values())
+        steps = sum(member.shared.values())
         facts: dict[str, object] = {
-            "calls": {str(rows): number for rows, number in sorted(member.shared.items())},
+            "steps": {str(rows): number for rows, number in sorted(member.shared.items())},
             "share_s": round(member.share_s, 4),
             "others_s": round(member.served_s - member.share_s + member.stood_s, 4),
             "beside": sorted(member.beside)[:MOST_BESIDE],
         }
         alone_s = self._learned.alone_s(member.size) if member.size is not None and member.beside else None
         if alone_s is not None:
-            facts["saved_s"] = round(calls * alone_s - member.share_s, 4)
+            facts["saved_s"] = round(steps * alone_s - member.step_s, 4)
         return facts
 
     def _failed(self, run: Run, failure: Failure) -> None:

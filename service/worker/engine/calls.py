@@ -1,4 +1,4 @@
-"""Calls of a denoiser: what makes two of them one, how they are joined, and how the answer is taken apart."""
+"""Calls of a network: what makes two of them one, how they are joined, and how the answer is taken apart."""
 
 from __future__ import annotations
 
@@ -15,44 +15,54 @@ Key = tuple[Hashable, ...]
 
 
 class Call:
-    """One call of a denoiser by one job.
+    """One call of a network by one job.
 
     `rows` is how many samples it holds. Calls of one `key` can be joined; a call without a key runs alone.
     """
 
     def __init__(
-        self, module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], seen: dict[str, tuple[Any, Hashable]]
+        self,
+        module: Any,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        seen: dict[str, tuple[Any, Hashable]],
+        method: str = "forward",
     ) -> None:
         """`seen` remembers from call to call of one job what its unchanging arguments hold: reading it makes a
         device wait."""
-        self.module = module
-        self.args = args
-        self.kwargs = kwargs
         self.rows = 1
         self.key: Key | None = None
-        family = FAMILIES.get(type(module).__name__)
+        self.is_step = method == "forward"
+        self._method = module if method == "forward" else getattr(module, method)  # hooks see a call of the module
+        self._args = args
+        self._kwargs = kwargs
         self._arguments: dict[str, Any] = {}
-        if family is not None:
-            bound = _signature(type(module).forward).bind(module, *args, **kwargs).arguments
-            self._arguments = {name: value for name, value in bound.items() if not _says_nothing(value)}
-            del self._arguments["self"]
-            self.rows = self._arguments[family.sample].shape[0]
-            self.key = _key(family, module, self._arguments, self.rows, seen)
+        self._family = FAMILIES.get(f"{type(module).__name__}.{method}")
+        if self._family is not None:
+            bound = _signature(getattr(type(module), method)).bind(module, *args, **kwargs).arguments
+            self._arguments = {
+                name: value
+                for name, value in bound.items()
+                if name not in ("self", *self._family.unread) and not _says_nothing(value)
+            }
+            self.rows = self._arguments[self._family.sample].shape[0]
+            self.key = _key(self._family, module, self._arguments, self.rows, seen)
 
     def alone(self) -> Any:
-        """The module's answer to this call as it was made."""
-        return self.module(*self.args, **self.kwargs)
+        """The network's answer to this call as it was made."""
+        return self._method(*self._args, **self._kwargs)
 
     @staticmethod
     def together(calls: Sequence[Call]) -> list[Any]:
-        """The answers to several calls of one key, by one call of their module."""
+        """The answers to several calls of one key, by one call of their network."""
         first = calls[0]
-        family = FAMILIES[type(first.module).__name__]
+        family = first._family
+        assert family is not None, "a call with a key has a family"
         joined = {
             name: _join(family, name, [(call._arguments[name], call.rows) for call in calls])
             for name in first._arguments
         }
-        (answer,) = first.module(**joined)
+        (answer,) = first._method(**joined)
         return [(part,) for part in answer.split([call.rows for call in calls])]
 
 

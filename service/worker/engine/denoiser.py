@@ -1,4 +1,4 @@
-"""A job's own copy of a pipeline: the same weights, but its own scheduler, and a denoiser that asks the engine."""
+"""A job's own copy of a pipeline: the same weights, but its own scheduler, and networks that ask the engine."""
 
 from __future__ import annotations
 
@@ -42,10 +42,33 @@ class Denoiser:
         return getattr(self._module, name)
 
 
+class Decoder:
+    """Stands in a pipeline for its autoencoder: has all of its attributes, and decodes through the engine."""
+
+    def __init__(self, module: Any, member: Member, before: Callable[[], None]) -> None:
+        """`before` is called before every decoding."""
+        self._module = module
+        self._member = member
+        self._before = before
+
+    def decode(self, *args: Any, **kwargs: Any) -> Any:
+        """The autoencoder's own; for several jobs that come to it together, one call."""
+        self._before()
+        return self._member.ask(Call(self._module, args, kwargs, {}, "decode"))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._module, name)
+
+
 def own_pipeline(
-    pipe: Any, member: Member, generator: Any, before: Callable[[], None], tape: Tape | None = None
+    pipe: Any,
+    member: Member,
+    generator: Any,
+    before: Callable[[], None],
+    before_decoding: Callable[[], None] = lambda: None,
+    tape: Tape | None = None,
 ) -> Any:
-    """A pipeline for one call by `member`, sharing every weight with `pipe`. `tape`: see Denoiser.
+    """A pipeline for one call by `member`, sharing every weight with `pipe`. The rest: see Denoiser and Decoder.
 
     Its scheduler draws from `generator` also where the pipeline's class forgets to hand that over (FLUX, Qwen-Image
     and Wan do): from torch's global one, noise would depend on the neighbours.
@@ -58,6 +81,8 @@ def own_pipeline(
     for name in DENOISERS:
         if fields.get(name) is not None:
             fields[name] = Denoiser(fields[name], member, before, tape)
+    if fields.get("vae") is not None:
+        fields["vae"] = Decoder(fields["vae"], member, before_decoding)
     return own
 
 

@@ -35,6 +35,8 @@ class Call(Protocol):
     """Samples in it."""
     key: Any
     """Calls of one key can be made as one; None for one that cannot be joined."""
+    is_step: bool
+    """Whether it is a step of the job, of which there will be more."""
 
     def alone(self) -> Any:
         """Make the call; gives its answer."""
@@ -66,9 +68,10 @@ class Member(greenlet):
         self.served_s = 0.0  # seconds of the calls that it had rows in
         self.share_s = 0.0  # the same, each shared out by rows
         self.stood_s = 0.0  # seconds that it stood at a call while others were served
-        self.shared: dict[int, int] = {}  # rows of a call -> calls of so many that it was part of
+        self.step_s = 0.0  # the same of its steps only
+        self.shared: dict[int, int] = {}  # rows of a step -> steps of so many that it was part of
         self.beside: set[str] = set()  # names of those whose rows were in a call with its own
-        self.size: Size | None = None  # of its newest call
+        self.size: Size | None = None  # of its newest step
         self.result: Any = None
         self.error: BaseException | None = None
         self.stands_since: float | None = None  # by the engine's clock, while others are served
@@ -133,6 +136,7 @@ class Engine:
         self._settle = settle
         self._is_out_of_memory = is_out_of_memory
         self._members: list[Member] = []  # in the order of arrival
+        self._worth = 1
 
     def __len__(self) -> int:
         return len(self._members)
@@ -172,14 +176,15 @@ class Engine:
         return over
 
     def worth(self) -> int:
-        """From how many jobs at once the device gains, as far as is known of the one that is served first; 1 where
-        nothing is known."""
-        standing = [member for member in self._members if member.call is not None]
-        if not standing:
-            return 1
-        (first, *_) = choose([_standing(member) for member in standing], lambda index: 0)
-        call = _call(standing[first])
-        return max(1, self._learned.most_rows(call) // call.rows) if call.key is not None else 1
+        """From how many jobs at once the device gains, as far as is known of those at a step of which one is served
+        first; 1 when there is no job."""
+        steps = [member for member in self._members if member.call is not None and member.call.is_step]
+        if not self._members:
+            self._worth = 1
+        elif steps:
+            call = _call(steps[choose([_standing(member) for member in steps], lambda index: 0)[0]])
+            self._worth = max(1, self._learned.most_rows(call) // call.rows) if call.key is not None else 1
+        return self._worth
 
     def is_stuck(self) -> bool:
         """Whether a tick would do nothing."""
@@ -244,9 +249,11 @@ class Engine:
         for member, call in zip(members, calls, strict=True):
             member.served_s += seconds
             member.share_s += seconds * call.rows / rows
-            member.shared[rows] = member.shared.get(rows, 0) + 1
             member.beside.update(other.name for other in members if other is not member)
-            member.size = Size(call.key, call.rows)
+            if call.is_step:
+                member.step_s += seconds * call.rows / rows
+                member.shared[rows] = member.shared.get(rows, 0) + 1
+                member.size = Size(call.key, call.rows)
 
 
 def _call(member: Member) -> Call:

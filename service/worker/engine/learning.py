@@ -14,7 +14,11 @@ from statistics import median
 from typing import Any, NamedTuple, Protocol
 
 KEPT = 15
-"""Newest times kept of a size; their median is its time: a first call compiles kernels, a busy moment passes."""
+"""Newest times kept of a size. The least is its time: what else a device has to do only ever adds to it."""
+
+STALE = 400
+"""Calls after which a size that was not made since is forgotten: one measured in a bad moment, or while the device
+had other users, is tried again."""
 
 TRIED = 3
 """Calls after which a size counts as tried."""
@@ -51,10 +55,16 @@ class Curve:
     def __init__(self) -> None:
         self.seconds: dict[int, deque[float]] = {}
         self.ceiling: int | None = None  # rows that surely fit, once some did not
+        self._calls = 0
+        self._made: dict[int, int] = {}  # rows -> number of the newest call of so many
 
     def took(self, rows: int, seconds: float) -> None:
         """Note a call of so many rows."""
         self.seconds.setdefault(rows, deque(maxlen=KEPT)).append(seconds)
+        self._calls += 1
+        self._made[rows] = self._calls
+        for old in [size for size, call in self._made.items() if self._calls - call > STALE]:
+            del self.seconds[old], self._made[old]
 
     def too_many(self, rows: int) -> None:
         """Note that so many rows did not fit: half of them is the most from now on."""
@@ -63,7 +73,7 @@ class Curve:
 
     def most_rows(self) -> int:
         """The rows to give a call at most."""
-        rates = {rows: rows / median(times) for rows, times in self.seconds.items() if len(times) >= TRIED}
+        rates = {rows: rows / min(times) for rows, times in self.seconds.items() if len(times) >= TRIED}
         if not rates:
             most = max(self.seconds, default=FIRST)
         else:
@@ -89,7 +99,7 @@ class Learned:
             self._curve(call).took(rows, seconds)
 
     def alone_s(self, call: Sized) -> float | None:
-        """Seconds that a call like this one takes by itself; None when none has been seen."""
+        """Seconds that a call like this one usually takes by itself; None when none has been seen."""
         times = self.curves[call.key].seconds.get(call.rows) if call.key in self.curves else None
         return median(times) if times else None
 

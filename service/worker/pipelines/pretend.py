@@ -20,6 +20,7 @@ class Pause:
 
     rows = 1
     key = None
+    is_step = True
 
     def __init__(self, run: Run, seconds: float) -> None:
         self._run = run

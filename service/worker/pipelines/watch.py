@@ -97,7 +97,7 @@ def watching(pipe: Any, watch: Watch, generator: Any) -> Iterator[Any]:
     `generator` is the job's own, which the pipeline is called with.
     """
     with seeing(pipe.components, watch):
-        own = own_pipeline(pipe, current(), generator, watch.before_denoiser)
+        own = own_pipeline(pipe, current(), generator, watch.before_denoiser, watch.before_decoder)
         watch.scheduler = own.scheduler
         yield own
 

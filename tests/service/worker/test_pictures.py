@@ -78,7 +78,7 @@ def test_the_facts_are_what_a_rerun_needs(talk: Talk) -> None:
     assert (facts["seed"], facts["dtype"], facts["device"]) == (11, "float32", "cpu")
     assert (facts["native_width"], facts["native_height"]) == (64, 64)
     assert facts["batch"] == {
-        "calls": {"2": 8}, "beside": [], "share_s": facts["batch"]["share_s"], "others_s": 0.0
+        "steps": {"2": 8}, "beside": [], "share_s": facts["batch"]["share_s"], "others_s": 0.0
     }  # fmt: skip
     assert facts["scheduler"]["class"] == "DDIMScheduler"
     assert facts["scheduler"]["prediction_type"] == "v_prediction"

@@ -64,3 +64,11 @@ def test_sizes_grow_at_most_twofold(calls: int) -> None:
     curve = settled(device(1.0, 0.0, knee=1), calls=calls)
     tried = sorted(curve.seconds)
     assert all(later <= 2 * earlier for earlier, later in pairwise(tried))
+
+
+def test_a_size_measured_in_a_bad_moment_is_tried_again() -> None:
+    curve, true = Curve(), device(1.0, 0.0, knee=1)
+    for call in range(1000):
+        rows = min(curve.most_rows(), 16)
+        curve.took(rows, true[rows] * (9.0 if rows > 4 and call < 100 else 1.0))
+    assert curve.most_rows() >= 16

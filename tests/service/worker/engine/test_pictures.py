@@ -218,9 +218,8 @@ def test_out_of_memory_halves_the_calls_and_fails_nobody(monkeypatch: pytest.Mon
     members = run(engine, "sd", jobs)
     for job, member in zip(jobs, members, strict=True):
         assert is_same(member.result, stock("sd", job.asked))
-    (curve,) = learned.curves.values()
-    assert curve.ceiling is not None
-    assert curve.ceiling <= 4
+    (ceiling,) = (curve.ceiling for curve in learned.curves.values() if curve.ceiling is not None)
+    assert ceiling <= 4
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,10 @@ def make_pipe() -> Any:
                 self.seen += 1
             return x
 
+    class Autoencoder(torch.nn.Sequential):
+        def decode(self, x: Any) -> Any:
+            return self(x)
+
     class Scheduler:
         config: dict[str, Any] = {}  # noqa: RUF012
 
@@ -44,7 +48,7 @@ def make_pipe() -> Any:
     class Pipe:
         def __init__(self) -> None:
             self.transformer, self.scheduler = Transformer(), Scheduler()
-            self.vae = torch.nn.Sequential(torch.nn.Identity())
+            self.vae = Autoencoder(torch.nn.Identity())
 
         @property
         def components(self) -> dict[str, Any]:
@@ -97,7 +101,7 @@ def test_calls_are_divided_by_the_calls_of_a_step() -> None:
 
 def test_the_autoencoder_after_the_denoiser_decodes() -> None:
     sent: list[FromChild] = []
-    watched(make_pipe(), make_run(sent), lambda pipe: (pipe.vae(1), pipe.transformer(1), pipe.vae(1)))
+    watched(make_pipe(), make_run(sent), lambda pipe: (pipe.vae.decode(1), pipe.transformer(1), pipe.vae.decode(1)))
     assert [frame.phase for frame in sent if isinstance(frame, Entered)] == ["denoising", "decoding"]
 
 
