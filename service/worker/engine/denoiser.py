@@ -28,9 +28,8 @@ class Denoiser:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         self._before()
-        tape = (
-            self._tape if kwargs.get("return_dict") is False else None
-        )  # then the answer is a tuple of one tensor
+        has_one_tensor = kwargs.get("return_dict") is False  # in a tuple
+        tape = self._tape if has_one_tensor else None
         if tape is not None and (known := tape.next(self._module.device)) is not None:
             return (known,)
         answer = self._member.ask(Call(self._module, args, kwargs, self._seen))
