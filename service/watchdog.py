@@ -14,6 +14,7 @@ from service import commands as ask
 from service import protocol as say
 from service.handle import Handler
 from service.tasks.registry import TASKS
+from service.tasks.task import Params
 
 STALLED_STEPS = 10
 """Predicted steps without a step after which an attempt is taken to hang."""
@@ -62,11 +63,11 @@ class Watchdog:
         for job in [state.jobs[name] for name in state.running]:
             watched = self._watch(job)
             run_s, still_s = now - watched.began_at, now - watched.moved_at
-            most_s = TASKS[job.task].RUN_TIMEOUT_S if job.task in TASKS else None
-            if most_s is not None and run_s > most_s:
+            kind = TASKS.get(job.task, Params)  # one whose package is gone has the limits of any task
+            if run_s > (most_s := kind.RUN_TIMEOUT_S):
                 why = f"attempt {job.attempt} ran for {run_s:.0f} s, and {job.task} may take {most_s:.0f}"
                 yield ask.TimeOutAttempt(job=job.id, attempt=job.attempt, why=why)
-            elif "denoising" in (job.phase, watched.at[0]) and still_s > (patience_s := _patience_s(state, job)):
+            elif kind.STEPPING in (job.phase, watched.at[0]) and still_s > (patience_s := _patience_s(state, job)):
                 why = f"attempt {job.attempt} made no step for {still_s:.0f} s, and {patience_s:.0f} s are waited"
                 yield ask.TimeOutAttempt(job=job.id, attempt=job.attempt, why=why)
 

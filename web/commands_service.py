@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from web.client import Client
@@ -56,6 +58,7 @@ def _state(worker: WorkerResource) -> str:
     return "connected" if worker.quarantine is None else "quarantined"
 
 
-def _bounds(field: dict[str, object]) -> str:
+def _bounds(field: dict[str, Any]) -> str:
     limits = [f"{word} {field[key]}" for word, key in (("from", "minimum"), ("to", "maximum")) if key in field]
+    limits += [f"one of {', '.join(field['enum'])}"] if "enum" in field else []
     return ", ".join(filter(None, [str(field.get("description", "")), " ".join(limits)]))

@@ -16,6 +16,7 @@ class Enhance(Params, frozen=True, kw_only=True):
     RUNNER: ClassVar[str] = "service.worker.pipelines.enhance"
     PRIVATE: ClassVar[frozenset[str]] = frozenset({"prompt"})
     PHASES: ClassVar[tuple[str, ...]] = ("loading_model", "preparing", "writing", "exporting")
+    STEPPING: ClassVar[str] = "writing"
 
     prompt: Annotated[str, Meta(min_length=1, max_length=4000, description="what to say more about")]
     seed: Annotated[int, Meta(ge=0, le=MAX_SEED, description="starts the choice of words; drawn when absent")]

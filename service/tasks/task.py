@@ -29,6 +29,7 @@ class Params(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     PRIVATE: ClassVar[frozenset[str]] = frozenset()
     INPUTS: ClassVar[tuple[str, ...]] = ()
     PHASES: ClassVar[tuple[str, ...]] = ()
+    STEPPING: ClassVar[str] = "denoising"  # the phase whose steps are told: without one for long, the attempt hangs
     TOGETHER: ClassVar[frozenset[str] | None] = None
     RUN_TIMEOUT_S: ClassVar[float] = 3600.0  # an attempt that runs longer is ended
 

@@ -76,6 +76,14 @@ def test_a_step_begins_the_time_anew_and_the_same_step_again_does_not() -> None:
     assert watch.is_overdue(2)
 
 
+def test_a_task_may_step_in_another_phase(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert TASKS["enhance"].STEPPING == "writing"
+    monkeypatch.setattr(TASKS["pretend"], "STEPPING", "writing")
+    watch = Watch()
+    watch.enters("writing")
+    assert watch.is_overdue(MIN_STALL_S + 1)
+
+
 @pytest.mark.parametrize("phase", ["loading_model", "preparing", "decoding"])
 def test_phases_without_steps_have_only_the_time_of_the_whole_run(phase: str) -> None:
     watch = Watch()

@@ -58,7 +58,7 @@ def compute(run: Run, writer: Writer) -> Made:
     assert isinstance(params, Enhance), f"task {Enhance.TASK} got {type(params).__name__}"
     run.enter("preparing")
     tokens = _tokens(writer.tokenizer, params.prompt).to(writer.model.device)
-    watch = Watch(run, params.max_new_tokens, 1, lambda latents: None, phase="writing")
+    watch = Watch(run, params.max_new_tokens, 1, lambda latents: None, phase=params.STEPPING)
     choice = transformers.LogitsProcessorList(
         [_Dice(params.seed, params.temperature)] if params.temperature else []
     )
