@@ -21,7 +21,7 @@ ErrorKind = Literal["invalid-input", "model-missing", "out-of-memory", "crash", 
 Deadline = Literal["start", "finish"]
 
 
-class ArtifactRef(msgspec.Struct, frozen=True, kw_only=True):
+class ArtifactRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A stored file: `digest` is the hex SHA-256 of its bytes and its name in the store."""
 
     digest: str
@@ -29,6 +29,10 @@ class ArtifactRef(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int
     width: int | None = None  # px
     height: int | None = None  # px
+    frames: int | None = None  # of a video
+    fps: float | None = None  # frames a second
+    seconds: float | None = None  # of a sound
+    sample_rate_hz: int | None = None
 
 
 class JobError(msgspec.Struct, frozen=True, kw_only=True):

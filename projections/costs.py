@@ -51,7 +51,7 @@ class Work(msgspec.Struct, frozen=True, array_like=True):
     What live state keeps of a job's params, so that every prediction for it costs a microsecond.
 
     `picture`: steps*MP and steps*MP^2, both times frames and times passes. `timed`: seconds and steps.
-    `plain`: steps and 0.
+    `plain`: steps (times seconds of sound) and 0.
     """
 
     kind: Kind
@@ -161,15 +161,21 @@ def work_of(params: Mapping[str, Any]) -> Work:
     Guidance above 1 needs two passes a step, the rule of service/worker/pipelines/text_to_image.py. With the
     model's own distilled guidance it does not; then every job has it, and the coefficients absorb the factor.
     """
-    steps = _number(params, "steps", 1.0)
+    steps = steps_of(params)
     if "step_s" in params:
         return Work("timed", _bounded(steps * _number(params, "step_s", 0.0)), _bounded(steps))
     if "width" not in params or "height" not in params:
-        return Work("plain", _bounded(steps), 0.0)
+        return Work("plain", _bounded(steps * _number(params, "seconds", 1.0)), 0.0)
     megapixels = _number(params, "width", 1e3) * _number(params, "height", 1e3) / 1e6
     passes = 2.0 if _number(params, "guidance", 0.0) > 1.0 else 1.0
     linear = steps * megapixels * _number(params, "frames", 1.0) * passes
     return Work("picture", _bounded(linear), _bounded(linear * megapixels))
+
+
+def steps_of(params: Mapping[str, Any]) -> float:
+    """The steps that are run: of a text its tokens; from a picture on, the share of them that its strength says."""
+    steps = _number(params, "steps", _number(params, "max_new_tokens", 1.0))
+    return steps * min(1.0, _number(params, "strength", 1.0))
 
 
 def spent_of(facts: Mapping[str, Any]) -> Spent | None:

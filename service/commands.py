@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -10,6 +11,7 @@ from events.jobs import ArtifactRef, JobError
 from events.keys import Limits, Scope
 from events.queues import PauseReason, Rules
 from events.workers import Device, LossReason
+from service.pictures import Picture
 
 DeliveryOutcome = Literal["delivered", "gave-up", "gone"]
 
@@ -26,13 +28,14 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
 class SubmitJob(Command, frozen=True, kw_only=True):
     """Put a job in a queue. `job` and `seed` are drawn by the caller; `seed` is used if params have none.
 
-    Instants are UTC microseconds.
+    `pictures` are those of the store that the params name, by digest. Instants are UTC microseconds.
     """
 
     job: str
     submitter: str
     seed: int
     params: dict[str, Any]
+    pictures: Mapping[str, Picture] = {}
     queue: str = "default"
     task: str | None = None
     model: str | None = None
@@ -147,11 +150,12 @@ class EditJob(Command, frozen=True, kw_only=True):
     """Change a job that does not run; one that has ended goes back to its queue. None leaves a field as it is.
 
     `params` are merged into those the job has; a param of None goes back to its default. `seed` is used when the
-    seed is taken back.
+    seed is taken back. `pictures` are those of the store that old or new params name, by digest.
     """
 
     job: str
     seed: int
+    pictures: Mapping[str, Picture] = {}
     queue: str | None = None
     model: str | None = None
     params: dict[str, Any] | None = None

@@ -62,6 +62,10 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int
     width: int | None = None  # px
     height: int | None = None  # px
+    frames: int | None = None  # of a video
+    fps: float | None = None  # frames a second
+    seconds: float | None = None  # of a sound
+    sample_rate_hz: int | None = None
 
 
 Seat = Literal["slots", "beside", "before"]

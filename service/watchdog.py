@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterator
 import msgspec
 
 from events.envelope import Record
+from projections.costs import steps_of
 from projections.live import LiveState
 from projections.live_job import LiveJob
 from service import commands as ask
 from service import protocol as say
 from service.handle import Handler
-from service.tasks.catalog import TASKS
+from service.tasks.registry import TASKS
+from service.tasks.task import Params
 
 STALLED_STEPS = 10
 """Predicted steps without a step after which an attempt is taken to hang."""
@@ -61,11 +63,11 @@ class Watchdog:
         for job in [state.jobs[name] for name in state.running]:
             watched = self._watch(job)
             run_s, still_s = now - watched.began_at, now - watched.moved_at
-            most_s = TASKS[job.task].RUN_TIMEOUT_S if job.task in TASKS else None
-            if most_s is not None and run_s > most_s:
+            kind = TASKS.get(job.task, Params)  # one whose package is gone has the limits of any task
+            if run_s > (most_s := kind.RUN_TIMEOUT_S):
                 why = f"attempt {job.attempt} ran for {run_s:.0f} s, and {job.task} may take {most_s:.0f}"
                 yield ask.TimeOutAttempt(job=job.id, attempt=job.attempt, why=why)
-            elif "denoising" in (job.phase, watched.at[0]) and still_s > (patience_s := _patience_s(state, job)):
+            elif kind.STEPPING in (job.phase, watched.at[0]) and still_s > (patience_s := _patience_s(state, job)):
                 why = f"attempt {job.attempt} made no step for {still_s:.0f} s, and {patience_s:.0f} s are waited"
                 yield ask.TimeOutAttempt(job=job.id, attempt=job.attempt, why=why)
 
@@ -83,4 +85,4 @@ def _patience_s(state: LiveState, job: LiveJob) -> float:
     worker = state.workers.get(job.worker)
     told = state.costs.predict(job.model, worker.device, job.work) if worker is not None else None
     least_s = LEARNING_STALL_S if told is None or told.is_learning else MIN_STALL_S
-    return max(least_s, STALLED_STEPS * job.predicted_s / (job.params.get("steps") or 1))
+    return max(least_s, STALLED_STEPS * job.predicted_s / max(1.0, steps_of(job.params)))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
 import msgspec
 
 from events.queues import Rules
+from service.pictures import BadPicture
+from service.videos import read_input
 from web.resources import (
+    ArtifactResource,
     BatchResource,
     BulkResource,
     EventList,
@@ -44,6 +48,18 @@ class Client:
     def submit_batch(self, body: dict[str, Any], idempotency_key: str | None = None) -> BatchResource:
         """Put several jobs in a queue: `body` has count, seeds or prompts."""
         return self._ask("POST", "/v1/jobs", BatchResource, json=body, headers=_repeatable(idempotency_key))
+
+    def upload(self, path: Path) -> ArtifactResource:
+        """Store the picture or video in a file, for jobs to start from."""
+        try:
+            data = path.read_bytes()
+            media_type = read_input(data).media_type
+        except OSError as error:
+            raise ClientError(f"cannot read {path} ({error.strerror}); name a picture or video file") from error
+        except BadPicture as error:
+            raise ClientError(f"{path}: {error}") from error
+        headers = {"Content-Type": media_type}
+        return self._ask("POST", "/v1/artifacts", ArtifactResource, content=data, headers=headers)
 
     def batch(self, batch: str) -> BatchResource:
         """How a batch stands."""

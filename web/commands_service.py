@@ -1,6 +1,8 @@
-"""The commands about what the service has: workers, models, tasks."""
+"""The commands about what the service has: workers, tasks."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import click
 
@@ -35,18 +37,6 @@ def workers(client: Client, as_json: bool) -> None:
 
 @client_command()
 @json_option
-def models(client: Client, as_json: bool) -> None:
-    """List models and whether a worker has them."""
-    listed = client.models()
-    if as_json:
-        print_json(listed)
-        return
-    rows = [[m.id, ", ".join(m.tasks), "yes" if m.is_available else "no", m.title] for m in listed.models]
-    print_table(["model", "tasks", "a worker has it", "what it is"], rows, "no models")
-
-
-@client_command()
-@json_option
 def tasks(client: Client, as_json: bool) -> None:
     """List tasks and their parameters."""
     listed = client.raw("GET", "/v1/tasks")
@@ -68,6 +58,7 @@ def _state(worker: WorkerResource) -> str:
     return "connected" if worker.quarantine is None else "quarantined"
 
 
-def _bounds(field: dict[str, object]) -> str:
+def _bounds(field: dict[str, Any]) -> str:
     limits = [f"{word} {field[key]}" for word, key in (("from", "minimum"), ("to", "maximum")) if key in field]
+    limits += [f"one of {', '.join(field['enum'])}"] if "enum" in field else []
     return ", ".join(filter(None, [str(field.get("description", "")), " ".join(limits)]))

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
+from service.artifacts import file_name
 from web.arguments import Seeds, When, parse_meta, parse_params
 from web.client import Client, ClientError
 from web.job_words import waits
 from web.progress_lines import follow_jobs
-from web.resources import JobResource
+from web.resources import ArtifactResource, JobResource
 from web.terminal import client_command, print_json
 
 SEVERAL = ("count", "seeds", "prompts")
@@ -24,7 +25,9 @@ WHEN = "90m, 14:30, '2026-12-24 18:00' or RFC 3339"
 @click.option(
     "--prompt", "prompts", multiple=True, help="Another prompt (default: none): a job for each. Repeatable."
 )
-@click.option("--task", help="What to make (default: text-to-image).")
+@click.option(
+    "--task", help="What to make (default: text-to-image; with --image, --mask or --video what starts from them)."
+)
 @click.option("--model", help="Model id (default: the task's first model).")
 @click.option("--queue", default="default", show_default=True, help="Queue to wait in.")
 @click.option(
@@ -36,6 +39,18 @@ WHEN = "90m, 14:30, '2026-12-24 18:00' or RFC 3339"
 )
 @click.option("--seed", type=click.IntRange(0), help="Starts the noise (default: drawn by the service).")
 @click.option("--steps", type=click.IntRange(1), help="Denoising steps (default: the model's).")
+@click.option(
+    "--image", type=click.Path(dir_okay=False, path_type=Path),
+    help="Picture to start from, a PNG, JPEG or WebP file (default: none).",
+)  # fmt: skip
+@click.option(
+    "--mask", type=click.Path(dir_okay=False, path_type=Path),
+    help="Picture of the same size, white where it is to be made anew (default: none).",
+)  # fmt: skip
+@click.option(
+    "--video", type=click.Path(dir_okay=False, path_type=Path),
+    help="Video to start from, an MP4 file (default: none).",
+)  # fmt: skip
 @click.option("--param", "pairs", multiple=True, metavar="NAME=VALUE", help="Any other parameter. Repeatable.")
 @click.option(
     "--count", type=click.IntRange(1, 1000),
@@ -52,7 +67,7 @@ WHEN = "90m, 14:30, '2026-12-24 18:00' or RFC 3339"
 @click.option("--wait/--no-wait", default=True, show_default=True, help="Follow until it ends; not what is held.")
 @click.option(
     "-o", "--output", type=click.Path(dir_okay=False, path_type=Path),
-    help="File for the picture (default: the job's id and .png); several are numbered.",
+    help="File for the result (default: the job's id and an ending of its kind); several are numbered.",
 )  # fmt: skip
 @click.option("--idempotency-key", help="The same key and request submit once within a day (default: none).")
 @click.option("--json", "as_json", is_flag=True, help="Print the job as one JSON document (default: off).")
@@ -64,16 +79,24 @@ def submit(
     pairs: tuple[str, ...],
     seed: int | None,
     steps: int | None,
+    image: Path | None,
+    mask: Path | None,
+    video: Path | None,
     wait: bool,
     output: Path | None,
     idempotency_key: str | None,
     as_json: bool,
     **fields: Any,
 ) -> None:
-    """Submit a job, follow it, and save its picture. Several prompts, seeds or a count make a batch."""
+    """Submit a job, follow it, and save its result. Several prompts, seeds or a count make a batch."""
     if fields["seeds"] and (fields["count"] or seed is not None):
         raise click.UsageError("--seeds says how many and which; leave --count and --seed out")
-    given = {"prompt": prompt, "seed": seed, "steps": steps}
+    named = {"image": image, "mask": mask, "video": video}
+    files = {name: path for name, path in named.items() if path is not None}
+    if files and fields["task"] is None:
+        fields["task"] = "video-to-video" if video else "inpaint" if mask else "image-to-image"
+    given: dict[str, Any] = {"prompt": prompt, "seed": seed, "steps": steps}
+    given |= {name: client.upload(path).digest for name, path in files.items()}
     if prompts:
         del given["prompt"]
         fields["prompts"] = tuple(filter(None, [prompt])) + prompts
@@ -119,13 +142,27 @@ def _finish_one(client: Client, job: JobResource, output: Path | None, *, quiet:
             click.echo(f"job {job.id} completed; it made no file")
         return
     artifact = job.artifacts[0]
-    path = output or Path(f"{job.id}.{artifact.media_type.partition('/')[2]}")
+    path = output or Path(file_name(job.id, artifact.media_type))
     try:
         path.write_bytes(client.download(artifact.url))
     except OSError as error:
         raise ClientError(f"cannot write {path} ({error.strerror}); choose another --output") from error
     if not quiet:
-        click.echo(f"{path} ({artifact.width} x {artifact.height} px, seed {job.params.get('seed')})")
+        click.echo(f"{path} ({', '.join(_traits(artifact, job.params))})")
+
+
+def _traits(artifact: ArtifactResource, params: Mapping[str, Any]) -> Iterator[str]:
+    """What a person wants to know of a saved file."""
+    if artifact.width:
+        yield f"{artifact.width} x {artifact.height} px"
+    if artifact.frames:
+        yield f"{artifact.frames} frames at {artifact.fps:g} a second"
+    if artifact.seconds:
+        yield f"{artifact.seconds:g} s at {artifact.sample_rate_hz} Hz"
+    if not artifact.width and not artifact.seconds:
+        yield f"{artifact.bytes} bytes"
+    if "seed" in params:
+        yield f"seed {params['seed']}"
 
 
 def _how_to_follow(jobs: Sequence[JobResource]) -> str:

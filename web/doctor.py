@@ -15,13 +15,14 @@ import apsw
 import click
 import msgspec
 
+from service.tasks.registry import BUILT_IN, PROBLEMS, TASKS
 from web.client import Client, ClientError
 from web.terminal import print_json
 
 FIXED_SQLITE = (3, 51, 3)  # the first without the WAL-reset corruption
 LOW_DISK_BYTES = 1 << 30
 PACKAGES = ("starlette", "uvicorn", "websockets", "msgspec", "apsw", "sqlite-utils", "click", "rich", "httpx")
-WORKER_PACKAGES = ("torch", "diffusers", "transformers", "safetensors")
+WORKER_PACKAGES = ("torch", "diffusers", "transformers", "safetensors", "av", "soundfile", "ftfy")
 PROBE_S = 120
 
 PROBE = """
@@ -77,7 +78,7 @@ def doctor(data: Path, url: str, key: str | None, as_json: bool) -> None:
 def examine(data: Path, client: Client) -> Iterator[Finding]:
     """Every finding, the quick ones first."""
     checks: tuple[Callable[[], Iterator[Finding]], ...] = (
-        _python, _sqlite, lambda: _disk(data), _worker, lambda: _service(client),
+        _python, _sqlite, lambda: _disk(data), _tasks, _worker, lambda: _service(client),
     )  # fmt: skip
     for check in checks:
         yield from check()
@@ -116,6 +117,15 @@ def _disk(data: Path) -> Iterator[Finding]:
         yield Finding("disk", "warn", f"{words}; a full disk refuses new jobs (507)")
     else:
         yield Finding("disk", "ok", words)
+
+
+def _tasks() -> Iterator[Finding]:
+    """What other packages add, or fail to."""
+    for problem in PROBLEMS:
+        yield Finding("tasks", "warn", problem)
+    added = [name for name in TASKS if name not in {kind.TASK for kind in BUILT_IN}]
+    if added:
+        yield Finding("tasks", "ok", f"added by other packages: {', '.join(added)}")
 
 
 def _worker() -> Iterator[Finding]:

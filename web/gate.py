@@ -17,9 +17,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from events.entropy import Entropy
 from events.keys import Scope as KeyScope
 from projections.live import LiveKey
-from service.artifacts import MAX_BYTES
+from service.artifacts import MAX_BYTES, MAX_PICTURE_BYTES
 from service.auth import LOCAL, Caller, check_key
 from web.errors import Problem, problem_response
+from web.forms import MAX_FORM_BYTES, is_form
 from web.requests import MAX_JSON_BYTES
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
@@ -81,7 +82,7 @@ class Gate:
         if scope["type"] == "websocket":
             await self._app(scope, receive, send)
             return
-        await self._app(scope, _limited(receive, _limit(scope["path"])), _with_headers(send))
+        await self._app(scope, _limited(receive, _limit(scope["path"], headers)), _with_headers(send))
 
     def _refuse_address(self, scope: Scope, headers: Mapping[str, str]) -> Response | None:
         host = headers.get("host", "")
@@ -167,12 +168,16 @@ def _presented(headers: Mapping[str, str]) -> str | None:
     return morsel.value if morsel is not None else None
 
 
-def _limit(path: str) -> int:
-    return MAX_BYTES if path.startswith("/v1/worker/artifacts/") else MAX_JSON_BYTES
+def _limit(path: str, headers: Mapping[str, str]) -> int:
+    if path.startswith("/v1/worker/artifacts/"):
+        return MAX_BYTES
+    if path == "/v1/artifacts":
+        return MAX_PICTURE_BYTES
+    return MAX_FORM_BYTES if path == "/v1/jobs" and is_form(headers) else MAX_JSON_BYTES
 
 
 def _refuse_length(scope: Scope, headers: Mapping[str, str]) -> Response | None:
-    declared, limit = headers.get("content-length", "0"), _limit(scope["path"])
+    declared, limit = headers.get("content-length", "0"), _limit(scope["path"], headers)
     if not (declared.isascii() and declared.isdigit() and len(declared) < 16 and int(declared) <= limit):
         # The connection stays open, so that the server throws away what still comes. Closing it with bytes unread
         # would reset it, and the reset often overtakes this answer.

@@ -17,6 +17,7 @@ from projections.live_job import Status
 from service import commands as ask
 from service.refusals import CountChanged, Refusal, UnknownBatch, UnknownQueue
 from service.tasks.task import MAX_SEED
+from web.artifacts_api import stored_pictures
 from web.requests import body_as, caller_of, cause_of, handler_of, json_response, shown, view_of, views_of
 from web.resources import BatchResource, BulkResource
 from web.submissions import Instant
@@ -107,8 +108,10 @@ async def move(request: Request) -> Response:
 async def edit(request: Request) -> Response:
     """Change a job that does not run; one that has ended goes back to its queue."""
     said = await body_as(request, Edit)
+    view = await view_of(request, request.path_params["job"])
     command = ask.EditJob(
-        job=request.path_params["job"],
+        job=view.id,
+        pictures=await stored_pictures(request, {**view.params, **(said.params or {})}),
         seed=int.from_bytes(_entropy.take(7)) & MAX_SEED,
         queue=said.queue,
         model=said.model,

@@ -21,8 +21,9 @@ from service import commands as ask
 from service.decisions.submit import earlier_job
 from service.refusals import UnknownJob
 from service.tasks.task import MAX_SEED
-from web.artifacts_api import file_response
+from web.artifacts_api import file_response, stored_pictures
 from web.errors import Problem
+from web.forms import is_form, read_form
 from web.requests import (
     body_as,
     caller_of,
@@ -52,15 +53,14 @@ _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
 async def submit(request: Request) -> Response:
     """Put a job or a batch in a queue: 201, or 200 when the Idempotency-Key repeats an earlier request."""
-    submission = await body_as(request, Submission)
+    submission, body = await _said(request)
     if submission.parent is not None:
         await view_of(request, submission.parent)
     if submission.callback is not None:
         check_url(request, "callback", submission.callback)
-    caller = Caller(
-        submitter=caller_of(request).actor, idempotency_key=_idempotency_key(request), body=await request.body()
-    )
-    command = command_of(submission, caller, new_id=_new_id, new_seed=_new_seed)
+    caller = Caller(submitter=caller_of(request).actor, idempotency_key=_idempotency_key(request), body=body)
+    pictures = await stored_pictures(request, submission.params)
+    command = command_of(submission, caller, pictures, new_id=_new_id, new_seed=_new_seed)
     first, jobs = (command.jobs[0], len(command.jobs)) if isinstance(command, ask.SubmitBatch) else (command, 1)
     rate_limits_of(request).check(caller.submitter, handler_of(request).state.limits_of(caller.submitter), jobs)
     records = await handler_of(request).ask(command, actor=caller.submitter, cause=cause_of(request))
@@ -152,6 +152,13 @@ ROUTES = [
     Route("/v1/jobs/{job}/events", history, methods=["GET"]),
     Route("/v1/jobs/{job}/result", result, methods=["GET"]),
 ]
+
+
+async def _said(request: Request) -> tuple[Submission, bytes]:
+    """What the client submits, and the bytes by which a repeat of it is known."""
+    if is_form(headers_of(request)):
+        return await read_form(request)
+    return await body_as(request, Submission), await request.body()
 
 
 async def _earlier(request: Request, job: str, *, is_batch: bool) -> Response:

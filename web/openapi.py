@@ -17,12 +17,15 @@ from starlette.routing import BaseRoute, Route
 
 from events.keys import Limits
 from events.queues import Rules
+from service.artifacts import INPUT_TYPES, MEDIA_TYPES
 from service.polled_sessions import Lease, Orders
+from web.forms import PICTURES
 from web.job_control_api import Bulk, Edit, Move
 from web.jobs_api import MAX_PAGE, STATUSES
 from web.keys_api import KeyList, KeyResource, Login, NewKey
 from web.requests import json_response
 from web.resources import (
+    ArtifactResource,
     BatchResource,
     BulkResource,
     EventList,
@@ -71,9 +74,11 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     answer: type | None = None  # None: not JSON of a declared shape
     status: int = 200
     body: type | None = None
+    files: tuple[str, ...] = ()  # media types of a body that is a file
+    pictures: tuple[str, ...] = ()  # parts of a form that may stand beside the body, in its part `job`
     query: tuple[str, ...] = ()
     refusals: tuple[int, ...] = ()
-    media_type: str = "application/json"
+    media_types: tuple[str, ...] = ("application/json",)
 
 
 QUERY: dict[str, dict[str, Any]] = {
@@ -101,7 +106,11 @@ FILTERS = ("status", "queue", "task", "model", "submitter", "batch", "tag", "err
 
 OPERATIONS: dict[tuple[str, str], Operation] = {
     ("POST", "/v1/jobs"): Operation(
-        answer=JobResource, status=201, body=Submission, refusals=(400, 404, 409, 413, 415, 422, 429, 503, 507)
+        answer=JobResource,
+        status=201,
+        body=Submission,
+        pictures=PICTURES,
+        refusals=(400, 404, 409, 413, 415, 422, 429, 503, 507),
     ),
     ("GET", "/v1/jobs"): Operation(
         answer=JobList,
@@ -136,7 +145,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("POST", "/v1/jobs/{job}/cancel"): Operation(answer=JobResource, refusals=(404, 409, 503, 507)),
     ("POST", "/v1/jobs/{job}/retry"): Operation(answer=JobResource, refusals=(404, 409, 429, 503, 507)),
     ("GET", "/v1/jobs/{job}/events"): Operation(answer=EventList, refusals=(404,)),
-    ("GET", "/v1/jobs/{job}/result"): Operation(media_type="image/png", refusals=(404, 409, 503)),
+    ("GET", "/v1/jobs/{job}/result"): Operation(media_types=tuple(MEDIA_TYPES), refusals=(404, 409, 503)),
     ("GET", "/v1/queues"): Operation(answer=QueueList, refusals=(503,)),
     ("GET", "/v1/queues/{queue}"): Operation(answer=QueueResource, refusals=(404, 503)),
     ("PUT", "/v1/queues/{queue}"): Operation(answer=QueueResource, body=Rules, refusals=(400, 415, 422, 503, 507)),
@@ -149,7 +158,10 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("POST", "/v1/workers/{worker}/release"): Operation(answer=WorkerResource, refusals=(404, 503, 507)),
     ("GET", "/v1/models"): Operation(answer=ModelList),
     ("GET", "/v1/tasks"): Operation(),
-    ("GET", "/v1/artifacts/{digest}"): Operation(media_type="image/png", refusals=(404, 503)),
+    ("POST", "/v1/artifacts"): Operation(
+        answer=ArtifactResource, status=201, files=INPUT_TYPES, refusals=(413, 415, 422, 507)
+    ),
+    ("GET", "/v1/artifacts/{digest}"): Operation(media_types=tuple(MEDIA_TYPES), refusals=(404, 503)),
     ("PUT", "/v1/worker/artifacts/{digest}"): Operation(
         status=201, query=("job", "attempt", "token"), refusals=(409, 413, 422, 503, 507)
     ),
@@ -177,6 +189,9 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ),
     ("POST", "/v1/worker/sessions/{session}/stopped"): Operation(
         answer=Orders, body=Stopped, refusals=(400, 404, 409, 415, 422, 503, 507)
+    ),
+    ("GET", "/v1/worker/artifacts/{digest}"): Operation(
+        media_types=tuple(MEDIA_TYPES), query=("job", "attempt", "token"), refusals=(404, 409, 422)
     ),
     ("GET", "/v1/events"): Operation(answer=EventList, query=("after", "limit"), refusals=(422,)),
     ("POST", "/v1/keys"): Operation(
@@ -214,7 +229,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("GET", "/v1/health/live"): Operation(),
     ("GET", "/v1/health/ready"): Operation(refusals=(503,)),
     ("GET", "/v1/health"): Operation(),
-    ("GET", "/metrics"): Operation(media_type="text/plain"),
+    ("GET", "/metrics"): Operation(media_types=("text/plain",)),
     ("GET", "/v1/openapi.json"): Operation(),
 }
 
@@ -274,16 +289,30 @@ def _described(route: Route, method: str, operation: Operation, reference: dict[
         "parameters": parameters,
         "responses": _answers(operation, reference),
     }
-    if operation.body is not None:
-        content = {"application/json": {"schema": reference[operation.body]}}
+    if content := _taken(operation, reference):
         described["requestBody"] = {"required": True, "content": content}
     return described
+
+
+def _taken(operation: Operation, reference: dict[type, Any]) -> dict[str, Any]:
+    """What the body may be, by media type."""
+    content: dict[str, Any] = {media_type: {"schema": {}} for media_type in operation.files}
+    if operation.body is not None:
+        content["application/json"] = {"schema": reference[operation.body]}
+    if operation.pictures:
+        types = {"job": "application/json", **dict.fromkeys(operation.pictures, ", ".join(INPUT_TYPES))}
+        parts = {"job": content["application/json"]["schema"], **{name: {} for name in operation.pictures}}
+        content["multipart/form-data"] = {
+            "schema": {"type": "object", "properties": parts, "required": ["job"]},
+            "encoding": {name: {"contentType": of} for name, of in types.items()},
+        }
+    return content
 
 
 def _answers(operation: Operation, reference: dict[type, Any]) -> dict[str, Any]:
     good: dict[str, Any] = {"description": "as asked"}
     if operation.status != 204:
         schema = reference[operation.answer] if operation.answer is not None else {}
-        good["content"] = {operation.media_type: {"schema": schema}}
+        good["content"] = {media_type: {"schema": schema} for media_type in operation.media_types}
     bad = {"content": {"application/problem+json": {"schema": reference[Problem]}}, "description": "refused"}
     return {str(operation.status): good, **{str(status): bad for status in operation.refusals}}

@@ -67,7 +67,11 @@ def cause_of(request: Request) -> str:
 async def body_as(request: Request, kind: type[T]) -> T:
     """The JSON body as `kind`. Raises a Problem for another content type, bad JSON or a field out of place."""
     check_json_type(request)
-    raw = await request.body()
+    return read_json(await request.body(), kind)
+
+
+def read_json(raw: bytes, kind: type[T]) -> T:
+    """`raw` as `kind`. Raises a Problem for bad JSON or a field out of place."""
     try:
         return msgspec.json.decode(raw, type=kind)
     except msgspec.ValidationError as error:
@@ -89,10 +93,20 @@ def _plain(raw: bytes) -> Any:
 def check_json_type(request: Request) -> None:
     """Raise a Problem unless the body is declared to be plain JSON."""
     headers = headers_of(request)
-    declared = headers.get("content-type", "").partition(";")[0].strip().lower()
+    declared = media_type_of(headers)
     if declared != "application/json":
         detail = f"content type {declared[:80]!r} is not accepted; send application/json"
         raise Problem(415, "unsupported-media-type", detail)
+    check_not_encoded(headers)
+
+
+def media_type_of(headers: Mapping[str, str]) -> str:
+    """The media type that a body or a part is declared to be, without its parameters."""
+    return headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def check_not_encoded(headers: Mapping[str, str]) -> None:
+    """Raise a Problem for a compressed body: what it grows to would have no bound."""
     if "content-encoding" in headers:
         raise Problem(415, "unsupported-media-type", "an encoded body is not accepted; send it as it is")
 

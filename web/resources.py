@@ -62,6 +62,10 @@ class ArtifactResource(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int
     width: int | None
     height: int | None
+    frames: int | None = None
+    fps: float | None = None
+    seconds: float | None = None
+    sample_rate_hz: int | None = None
     url: str
 
 
@@ -207,6 +211,7 @@ class ModelResource(msgspec.Struct, frozen=True, kw_only=True):
     defaults: dict[str, Any]
     sizes: tuple[tuple[int, int], ...]
     memory_bytes: int
+    licence: str
     is_available: bool
 
 
@@ -365,6 +370,7 @@ def model_resource(model: Model, *, is_available: bool) -> ModelResource:
         defaults=model.defaults,
         sizes=model.sizes,
         memory_bytes=model.memory_bytes,
+        licence=model.licence,
         is_available=is_available,
     )
 
@@ -402,14 +408,7 @@ def _attempt(view: AttemptView) -> AttemptResource:
 
 
 def _artifact(artifact: ArtifactRef) -> ArtifactResource:
-    return ArtifactResource(
-        digest=artifact.digest,
-        media_type=artifact.media_type,
-        bytes=artifact.bytes,
-        width=artifact.width,
-        height=artifact.height,
-        url=f"/v1/artifacts/{artifact.digest}",
-    )
+    return ArtifactResource(url=f"/v1/artifacts/{artifact.digest}", **msgspec.structs.asdict(artifact))
 
 
 def _maybe(at_us: int | None) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from itertools import product
 from typing import Annotated, Any
@@ -12,6 +12,7 @@ import msgspec
 
 from service import commands as ask
 from service.decisions.submit import MAX_BATCH
+from service.pictures import Picture
 from service.refusals import InvalidField
 from service.tasks.task import MAX_SEED
 
@@ -59,12 +60,20 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def command_of(
-    submission: Submission, caller: Caller, *, new_id: Callable[[], str], new_seed: Callable[[], int]
+    submission: Submission,
+    caller: Caller,
+    pictures: Mapping[str, Picture],
+    *,
+    new_id: Callable[[], str],
+    new_seed: Callable[[], int],
 ) -> ask.SubmitJob | ask.SubmitBatch:
-    """The command. Refuses a batch of too many, or of none, or with its seeds said twice."""
+    """The command. `pictures` are the stored ones that the params name, by digest.
+
+    Refuses a batch of too many, or of none, or with its seeds said twice.
+    """
     if not submission.is_batch:
-        return _job(submission, caller, submission.params, new_id(), new_seed(), submission.callback)
-    jobs = [_job(submission, caller, params, new_id(), new_seed()) for params in _each(submission)]
+        return _job(submission, caller, pictures, submission.params, new_id(), new_seed(), submission.callback)
+    jobs = [_job(submission, caller, pictures, params, new_id(), new_seed()) for params in _each(submission)]
     first, *others = jobs
     rest = [msgspec.structs.replace(job, idempotency_key=None, request_digest=None) for job in others]
     return ask.SubmitBatch(batch=new_id(), jobs=(first, *rest), callback=submission.callback)
@@ -100,6 +109,7 @@ def _seeds(submission: Submission) -> list[int | None]:
 def _job(
     submission: Submission,
     caller: Caller,
+    pictures: Mapping[str, Picture],
     params: dict[str, Any],
     job: str,
     seed: int,
@@ -110,6 +120,7 @@ def _job(
         submitter=caller.submitter,
         seed=seed,
         params=params,
+        pictures=pictures,
         queue=submission.queue,
         task=submission.task,
         model=submission.model,

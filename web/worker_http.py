@@ -19,7 +19,7 @@ from service.artifacts import MEDIA_TYPES, ArtifactStore
 from service.polled_sessions import PolledSession, PolledSessions
 from service.refusals import InvalidField, UnknownTask
 from service.reports import MAX_DETAIL, MAX_MESSAGE, MAX_PHASE
-from service.tasks.catalog import TASKS
+from service.tasks.registry import TASKS
 from web.requests import body_as, cause_of, json_response
 
 MAX_PREVIEW_BYTES = 64 << 10

@@ -13,7 +13,8 @@ from projections.workers import all_workers
 from service import commands as ask
 from service.dispatch import Dispatcher
 from service.handle import Handler
-from service.tasks.catalog import TASKS, Catalog
+from service.tasks.catalog import Catalog
+from service.tasks.registry import TASKS
 from web.requests import caller_of, cause_of, handler_of, json_response, views_of
 from web.resources import ModelList, WorkerList, WorkerResource, model_resource, worker_resource
 

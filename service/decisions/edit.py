@@ -40,7 +40,8 @@ def edit(state: LiveState, records: Sequence[Record], command: EditJob, catalog:
     if has_ended or queue != job.queue:
         check_room(state, queue, job.submitter, 1)
     private = msgspec.json.decode(described.private) if described.private else {}
-    params = completed(task, model, {**was.params, **private, **(command.params or {})}, command.seed)
+    said = {**was.params, **private, **(command.params or {})}
+    params = completed(task, model, said, command.pictures, command.seed)
     public, private = split_private(params)
     event = JobEdited(
         queue=queue,

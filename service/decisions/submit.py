@@ -14,7 +14,9 @@ from events.jobs import JobSubmitted
 from events.webhooks import CallbackAsked, WebhookSecrets
 from projections.live import LiveQueue, LiveState, repeat_key
 from service.commands import SubmitBatch, SubmitJob
+from service.decisions.inputs import check_inputs, sized
 from service.decisions.queues import known_queue
+from service.pictures import Picture
 from service.refusals import (
     IdempotencyConflict,
     InvalidField,
@@ -23,7 +25,8 @@ from service.refusals import (
     UnknownModel,
     UnknownTask,
 )
-from service.tasks.catalog import DEFAULT_TASK, TASKS, Catalog, InvalidParams, Model, complete
+from service.tasks.catalog import DEFAULT_TASK, Catalog, InvalidParams, Model, complete
+from service.tasks.registry import TASKS
 from service.tasks.task import Params, split_private
 
 MAX_TAGS = 32
@@ -101,7 +104,7 @@ def _submission(command: SubmitJob, batch: str | None, at_us: int, catalog: Cata
     check_description(command.priority, command.tags, command.metadata)
     _check_times(command, at_us)
     task, model = chosen(catalog, command.task, command.model)
-    params = completed(task, model, command.params, command.seed)
+    params = completed(task, model, command.params, command.pictures, command.seed)
     public, private = split_private(params)
     event = JobSubmitted(
         queue=command.queue,
@@ -127,12 +130,17 @@ def _submission(command: SubmitJob, batch: str | None, at_us: int, catalog: Cata
     return Draft(stream=f"job/{command.job}", event=event, private=body, begins=True)
 
 
-def completed(task: str, model: Model, params: Mapping[str, object], seed: int) -> Params:
-    """Complete params of `task` on `model`. Refuses what is out of bounds, naming the field."""
+def completed(
+    task: str, model: Model, params: Mapping[str, object], pictures: Mapping[str, Picture], seed: int
+) -> Params:
+    """Complete params of `task` on `model`. Refuses what is out of bounds, and pictures that are not among the
+    stored `pictures`, naming the field."""
     try:
-        return complete(task, model, params, seed)
+        whole = complete(task, model, sized(TASKS[task], model, params, pictures), seed)
     except InvalidParams as error:
         raise InvalidField(f"params.{error.field}".rstrip("."), error.message) from None
+    check_inputs(whole, pictures)
+    return whole
 
 
 def earlier_job(state: LiveState, command: SubmitJob) -> str | None:

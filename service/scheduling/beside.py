@@ -10,7 +10,8 @@ from projections.live import LiveState, LiveWorker
 from projections.live_job import LiveJob
 from service.protocol import Seat
 from service.scheduling.pick import Pick, Turn
-from service.tasks.catalog import TASKS, Catalog
+from service.tasks.catalog import Catalog
+from service.tasks.registry import TASKS
 
 
 class Beside(msgspec.Struct, frozen=True):

@@ -13,6 +13,7 @@ class Pretend(Params, frozen=True, kw_only=True):
     """`steps` steps of `step_s` seconds each, then an empty result, or the failure that `outcome` names."""
 
     TASK: ClassVar[str] = "pretend"
+    RUNNER: ClassVar[str] = "service.worker.pipelines.pretend"
     PHASES: ClassVar[tuple[str, ...]] = ("denoising",)
 
     steps: Annotated[int, Meta(ge=0, le=10_000, description="steps to report")] = 1

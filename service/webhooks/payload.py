@@ -25,14 +25,18 @@ class ErrorData(msgspec.Struct, frozen=True):
     message: str
 
 
-class ArtifactData(msgspec.Struct, frozen=True, kw_only=True):
-    """A stored file; `url` is a path of the service."""
+class ArtifactData(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A stored file; `url` is a path of the service. What a picture does not have is left out."""
 
     digest: str
     media_type: str
     bytes: int
     width: int | None
     height: int | None
+    frames: int | None = None
+    fps: float | None = None
+    seconds: float | None = None
+    sample_rate_hz: int | None = None
     url: str
 
 
@@ -108,11 +112,7 @@ def _job_data(view: JobView) -> JobData:
         finished_at=_maybe(view.finished_at_us),
         error=ErrorData(view.error.kind, view.error.message) if view.error else None,
         artifacts=[
-            ArtifactData(
-                digest=a.digest, media_type=a.media_type, bytes=a.bytes, width=a.width, height=a.height,
-                url=f"/v1/artifacts/{a.digest}",
-            )
-            for a in view.artifacts
+            ArtifactData(url=f"/v1/artifacts/{a.digest}", **msgspec.structs.asdict(a)) for a in view.artifacts
         ],
         position=view.position,
     )  # fmt: skip

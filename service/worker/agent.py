@@ -24,13 +24,14 @@ from service.tasks.catalog import Model
 from service.worker import frames, models
 from service.worker.backoff import MOST_S, pauses
 from service.worker.child_process import ChildProcess
-from service.worker.desk import SLOTS, Desk
+from service.worker.credit import SLOTS
+from service.worker.desk import Desk
 from service.worker.journal import Journal
 from service.worker.outbox import Outbox
 from service.worker.parent import die_with_parent, on_end_of_stdin
 from service.worker.session import BadAnswer, RefusedByService, connected, converse, greet
 from service.worker.spool import Spool
-from service.worker.uploads import Uploads
+from service.worker.transfers import Transfers
 
 CLEAN, FORCED, MISUSE, REFUSED = 0, 1, 2, 3
 
@@ -65,8 +66,8 @@ class Agent:
         self._spool = spool
         self._boot = uuid.uuid4().hex
         self._outbox = Outbox(journal)
-        self._uploads = Uploads(settings.server, settings.key)
-        self._desk = Desk(models.by_task(settings.models), journal, self._outbox, spool, self._uploads)
+        self._transfers = Transfers(settings.server, settings.key)
+        self._desk = Desk(models.by_task(settings.models), journal, self._outbox, spool, self._transfers)
         self._child: ChildProcess | None = None
         self._up: frames.Up | None = None
         self._is_up = asyncio.Event()
@@ -98,7 +99,7 @@ class Agent:
             for task in going_on:
                 task.cancel()
             _, going_on = await asyncio.wait(going_on, timeout=CANCEL_AGAIN_S)
-        await self._uploads.close()
+        await self._transfers.close()
         if self._child is not None:
             self._child.kill()
             await self._child.end()

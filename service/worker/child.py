@@ -20,7 +20,8 @@ from queue import SimpleQueue
 
 import msgspec
 
-from service.tasks.catalog import TASKS, Catalog
+from service.tasks.catalog import Catalog
+from service.tasks.registry import TASKS
 from service.worker import devices, failures, models
 from service.worker.engine.engine import Engine, Member
 from service.worker.engine.learning import Learned
@@ -39,7 +40,7 @@ from service.worker.frames import (
     Watch,
     Worth,
 )
-from service.worker.model_cache import PIPELINES, ModelCache
+from service.worker.model_cache import ModelCache
 from service.worker.parent import die_with_parent
 from service.worker.run import Cancelled, Made, Run
 
@@ -125,6 +126,9 @@ class Child:
             folder=self._spool,
             send=self._end.send,
             is_watched=lambda: self._is_watched,
+            inputs={field: Path(path) for field, path in frame.inputs.items()},
+            tape_path=Path(frame.tape) if frame.tape else None,
+            about=(frame.task, frame.model, frame.params, models.versions(), self._device),
         )
         self._runs[(run.job, run.attempt)] = run
         self._begun.put((run, frame.priority))
@@ -160,7 +164,7 @@ class Child:
         """What the member does that computes the run."""
         run.check()
         model = self._models.get(run)  # first: it checks for missing libraries, importing the pipeline does not
-        made: Made = import_module(PIPELINES[run.params.TASK]).compute(run, model)
+        made: Made = import_module(run.params.RUNNER).compute(run, model)
         run.leave()
         return made
 
@@ -228,7 +232,7 @@ class Child:
         if failure.is_poisonous:
             os._exit(POISONED)
         if failure.kind == "out-of-memory" and run.model.source is not None:
-            import_module(PIPELINES[run.params.TASK]).free_memory()
+            import_module(run.params.RUNNER).free_memory()
 
 
 def _described(error: BaseException, run: Run) -> Failure:

@@ -20,6 +20,10 @@ _MEMORY_WORDS = ("out of memory", "can't allocate memory", "cannot allocate memo
 _POISON_WORDS = ("cuda error", "cublas_status", "cudnn_status", "device-side assert")
 
 
+class InvalidInput(Exception):
+    """A file that the job starts from cannot be used. Says why and what to do, without paths."""
+
+
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
     """A failure in the words of protocol.Failed. After a poisonous one the process can compute nothing more."""
 
@@ -36,6 +40,8 @@ def describe(error: BaseException, phase: str, params: Params) -> Failure:
     text = str(error).lower()
     if isinstance(error, ModelMissing):
         return Failure(kind="model-missing", message=str(error), detail=detail)
+    if isinstance(error, InvalidInput):
+        return Failure(kind="invalid-input", message=str(error), detail=detail)
     if is_out_of_memory(error):
         message = f"the device ran out of memory {where}; ask for a smaller picture or a smaller model"
         return Failure(kind="out-of-memory", message=message, detail=detail)

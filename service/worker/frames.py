@@ -33,6 +33,10 @@ class SpooledFile(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int
     width: int | None = None  # px
     height: int | None = None  # px
+    frames: int | None = None  # of a video
+    fps: float | None = None  # frames a second
+    seconds: float | None = None  # of a sound
+    sample_rate_hz: int | None = None
 
 
 # agent -> child
@@ -52,7 +56,8 @@ class Setup(Frame, frozen=True, kw_only=True):
 class Begin(Frame, frozen=True, kw_only=True):
     """Compute this attempt, with or beside those begun before it, before those of a lower `priority`.
 
-    `priority` is 0 to 100, and -1 for a background job.
+    `priority` is 0 to 100, and -1 for a background job. `inputs` are the files it starts from, by param. At the
+    path `tape` the child keeps what a next one needs to go on, and finds what the last one kept.
     """
 
     job: str
@@ -61,6 +66,8 @@ class Begin(Frame, frozen=True, kw_only=True):
     model: str
     params: dict[str, Any]
     priority: int = 50
+    inputs: dict[str, str] = {}
+    tape: str = ""
 
 
 class Halt(Frame, frozen=True, kw_only=True):

@@ -3,31 +3,38 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Literal
 
 import msgspec
 
 from service import protocol as say
+from service.worker import frames
 from service.worker.journal import Result
 
 
 class Held(msgspec.Struct, kw_only=True, eq=False):
     """One attempt in hand.
 
-    It is computing in the child, writing (still in the child, the device is free again), delivering (its files
-    are being uploaded), or reported (its last message waits for the acknowledgement). Of an unwanted one
-    nothing is reported any more; it is only waited for until the child has let go.
+    It is fetching (its pictures are being downloaded), computing in the child, writing (still in the child, the
+    device is free again), delivering (its files are being uploaded), or reported (its last message waits for the
+    acknowledgement). Of an unwanted one nothing is reported any more; it is only waited for until the child has
+    let go.
     """
 
     job: str
     attempt: int
     token: int
-    stage: Literal["computing", "writing", "delivering", "reported"]
+    stage: Literal["fetching", "computing", "writing", "delivering", "reported"]
     step: int = 0
     step_s: float = 0.0
     is_wanted: bool = True
     timer: asyncio.TimerHandle | None = None
-    delivery: asyncio.Task[None] | None = None
+    transfer: asyncio.Task[None] | None = None  # what fetches its pictures, or delivers its files
+    inputs: dict[str, Path] = {}  # its pictures on this machine, by param
+    begun: frames.Begin | None = None  # as the child was told
+    bytes_kept: int = 0  # of its tape, when a child died last
+    was_alone: bool = False  # in the child that died last
 
     @property
     def is_in_child(self) -> bool:
@@ -37,16 +44,7 @@ class Held(msgspec.Struct, kw_only=True, eq=False):
 
 def completed(held: Held, result: Result) -> say.Completed:
     """The attempt delivered `result`."""
-    artifacts = tuple(
-        say.Artifact(
-            digest=file.digest,
-            media_type=file.media_type,
-            bytes=file.bytes,
-            width=file.width,
-            height=file.height,
-        )
-        for file in result.files
-    )
+    artifacts = tuple(msgspec.convert(file, say.Artifact, from_attributes=True) for file in result.files)
     return say.Completed(
         number=0,
         job=held.job,

@@ -11,15 +11,11 @@ from importlib import import_module
 from typing import Any
 
 from service.tasks.catalog import Model
+from service.tasks.registry import TASKS
 from service.worker.engine.engine import current
 from service.worker.frames import FromChild, Loaded, Loading
 from service.worker.models import ModelMissing, check
 from service.worker.run import Run
-
-PIPELINES = {
-    "pretend": "service.worker.pipelines.pretend",
-    "text-to-image": "service.worker.pipelines.text_to_image",
-}
 
 QUIET_AND_OFFLINE = {
     "HF_HUB_OFFLINE": "1",
@@ -75,7 +71,7 @@ class ModelCache:
             for name, value in QUIET_AND_OFFLINE.items():
                 os.environ.setdefault(name, value)
             os.environ["HF_HUB_OFFLINE"] = "1"  # before the first import: it is read only then
-            pipeline = import_module(PIPELINES[model.tasks[0]])
+            pipeline = import_module(TASKS[model.tasks[0]].RUNNER)
             return pipeline.load(model, self._device, self._threads)
         except Exception as error:
             why_not = str(error) if isinstance(error, ModelMissing) else type(error).__name__

@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 
 import msgspec
+import numpy as np
 
+from benchmarks import encoders
 from benchmarks.bare import SUBMISSION, answer
 from benchmarks.measure import Bar, Row, figure, in_turn, table
 from web.submissions import Submission
@@ -25,6 +27,13 @@ def test_a_quick_row_is_measured_and_written(tmp_path: Path) -> None:
     assert "bars met" in done.stdout
     rows = msgspec.json.decode((tmp_path / "rows.json").read_bytes(), type=list[Row])
     assert [row.unit for row in rows] == ["s", "s", ""]
+
+
+def test_every_encoder_that_is_compared_can_be_had() -> None:
+    frames = encoders.film(np.random.default_rng(1), 3, 48, 64)
+    wave = np.zeros((4_410, 2), np.float32)
+    ways = encoders.picture_ways(frames[0]) | encoders.video_ways(frames) | encoders.sound_ways(wave)
+    assert all(len(write()) > 100 for write in ways.values())
 
 
 def test_a_missed_bar_is_said() -> None:

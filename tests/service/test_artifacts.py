@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import AsyncIterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
-from service.artifacts import ArtifactRejected, ArtifactStore
+from service.artifacts import MAX_TEXT_BYTES, ArtifactRejected, ArtifactStore, file_name
+from service.pictures import Picture
+from tests.service.test_pictures import saved
 
 pytestmark = pytest.mark.anyio
 PNG = b"\x89PNG\r\n\x1a\n" + b"pixels" * 1000
@@ -49,11 +52,11 @@ async def test_how_the_bytes_are_cut_does_not_matter(store: ArtifactStore, size:
     [
         (DIGEST, "image/png", PNG + b"x", "have digest"),
         ("0" * 64, "image/png", PNG, "have digest"),
-        (hashlib.sha256(b"<svg>").hexdigest(), "image/png", b"<svg>", "do not begin like"),
+        (hashlib.sha256(b"<svg>").hexdigest(), "image/png", b"<svg>", "are not like a file of image/png"),
         (DIGEST, "image/svg+xml", PNG, "is not stored; use one of image/png"),
         ("../../etc/passwd", "image/png", PNG, "64 lower-case hex digits"),
         (DIGEST.upper(), "image/png", PNG, "64 lower-case hex digits"),
-        (hashlib.sha256(b"").hexdigest(), "image/png", b"", "do not begin like"),
+        (hashlib.sha256(b"").hexdigest(), "image/png", b"", "are not like"),
     ],
 )
 async def test_what_is_not_what_it_says_is_not_stored(
@@ -62,6 +65,37 @@ async def test_what_is_not_what_it_says_is_not_stored(
     with pytest.raises(ArtifactRejected, match=says):
         await store.store(digest, media_type, chunks(data))
     assert files(store) == []
+
+
+@pytest.mark.parametrize(
+    ("media_type", "data", "is_taken"),
+    [
+        ("image/webp", b"RIFF\0\0\0\0WEBPVP8 ", True),
+        ("image/webp", b"RIFF\0\0\0\0WAVEfmt ", False),
+        ("audio/wav", b"RIFF\0\0\0\0WAVEfmt ", True),
+        ("audio/flac", b"fLaC\0", True),
+        ("video/mp4", b"\0\0\0\x20ftypisom", True),
+        ("video/mp4", b"<script>alert(1)</script>", False),
+        ("text/plain", "a fox in the snow, 狐\n".encode(), True),
+        ("text/plain", b"", True),
+        ("text/plain", b"\xff\xfe", False),
+        ("text/plain", b"a\0b", False),
+        ("text/plain", b"x" * (MAX_TEXT_BYTES + 1), False),
+    ],
+)
+async def test_a_file_is_what_its_media_type_says(
+    store: ArtifactStore, media_type: str, data: bytes, is_taken: bool
+) -> None:
+    digest = hashlib.sha256(data).hexdigest()
+    with nullcontext() if is_taken else pytest.raises(ArtifactRejected, match="are not like a file of"):
+        await store.store(digest, media_type, chunks(data))
+    assert (store.path(digest) is not None) == is_taken
+
+
+def test_a_copy_of_a_file_is_named_by_its_kind() -> None:
+    assert file_name("ab", "image/png") == "ab.png"
+    assert file_name("ab", "text/plain") == "ab.txt"
+    assert file_name("ab", "application/x-unheard-of") == "ab.bin"
 
 
 @pytest.mark.parametrize("name", ["", "..", "/etc/passwd", "a" * 63, "a" * 65, "incoming", "%2e%2e", "g" * 64])
@@ -101,3 +135,35 @@ async def test_file_and_folder_are_synced_before_the_store_says_so(
     assert steps[1] == "rename"
     assert steps[2].endswith(f"/{DIGEST[:2]}")
     assert steps[3].endswith("/artifacts")
+
+
+async def test_a_picture_is_stored_by_its_own_digest_and_known_for_what_it_is(store: ArtifactStore) -> None:
+    data = saved("JPEG", 33, 21)
+    kept, is_new = await store.store_picture("image/jpeg", chunks(data, 100))
+    assert (kept.digest, kept.bytes, is_new) == (hashlib.sha256(data).hexdigest(), len(data), True)
+    assert store.picture(kept.digest) == Picture(media_type="image/jpeg", width=33, height=21)
+    assert (await store.store_picture("image/jpeg", chunks(data)))[1] is False
+    assert files(store) == [kept.digest]
+
+
+@pytest.mark.parametrize(
+    ("media_type", "data", "says"),
+    [
+        ("image/png", b"", "no PNG, JPEG or WebP picture"),
+        ("image/png", saved("PNG")[:-1], "cut off"),
+        ("image/png", saved("WEBP"), "the bytes are image/webp, not image/png"),
+    ],
+)
+async def test_what_is_no_whole_picture_of_its_type_is_not_kept(
+    store: ArtifactStore, media_type: str, data: bytes, says: str
+) -> None:
+    with pytest.raises(ArtifactRejected, match=says):
+        await store.store_picture(media_type, chunks(data))
+    assert files(store) == []
+
+
+async def test_a_file_that_is_no_picture_and_one_that_is_not_there_are_no_pictures(store: ArtifactStore) -> None:
+    await store.store(DIGEST, "image/png", chunks(PNG))
+    assert store.picture(DIGEST) is None
+    assert store.picture("0" * 64) is None
+    assert store.picture("../log.db") is None

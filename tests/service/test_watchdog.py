@@ -7,7 +7,7 @@ import pytest
 from projections.costs import LEARNING_JOBS
 from service import commands as ask
 from service import protocol as say
-from service.tasks.catalog import TASKS
+from service.tasks.registry import TASKS
 from service.watchdog import LEARNING_STALL_S, MIN_STALL_S, STALLED_STEPS, Watchdog
 from tests.history import Held, History
 
@@ -74,6 +74,14 @@ def test_a_step_begins_the_time_anew_and_the_same_step_again_does_not() -> None:
     assert not watch.is_overdue(MIN_STALL_S - 1)
     watch.steps(3)
     assert watch.is_overdue(2)
+
+
+def test_a_task_may_step_in_another_phase(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert TASKS["enhance"].STEPPING == "writing"
+    monkeypatch.setattr(TASKS["pretend"], "STEPPING", "writing")
+    watch = Watch()
+    watch.enters("writing")
+    assert watch.is_overdue(MIN_STALL_S + 1)
 
 
 @pytest.mark.parametrize("phase", ["loading_model", "preparing", "decoding"])

@@ -18,7 +18,7 @@ from service.worker.journal import Journal
 from service.worker.outbox import Outbox
 from service.worker.session import RefusedByService, converse, greet
 from service.worker.spool import Spool
-from service.worker.uploads import Uploads
+from service.worker.transfers import Transfers
 from tests.service.scheduling.fake_gpus import TASK
 from tests.simulation.gpu import LAWS, Gpu, Key, Meter
 from tests.simulation.network import Link, Socket
@@ -76,7 +76,7 @@ class Machine:
         self._spool = Spool(self._folder)
         self._journal = Journal(self._spool.journal_path)
         self._outbox = Outbox(self._journal)
-        self._desk = Desk(MODELS_OF, self._journal, self._outbox, self._spool, Uploads("http://nowhere", None))
+        self._desk = Desk(MODELS_OF, self._journal, self._outbox, self._spool, Transfers("http://nowhere", None))
         self.start_child()
         self._living = asyncio.create_task(self._live())
 

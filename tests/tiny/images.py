@@ -9,7 +9,6 @@ from tempfile import mkdtemp
 from typing import Any
 
 import diffusers
-import torch
 from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
@@ -21,6 +20,7 @@ from transformers import (
 )
 
 from service.worker.demo_model.tokenizer import build_tokenizer
+from tests.tiny.seeded import seeded
 
 WORDS = ("a", "red", "blue", "green", "circle", "square", "star", "on", "the", "left", "large", "small")
 
@@ -76,11 +76,11 @@ def autoencoder(channels: int, **changed: Any) -> diffusers.AutoencoderKL:
     ).eval()
 
 
-def unet(cross: int, **changed: Any) -> diffusers.UNet2DConditionModel:
+def unet(cross: int, in_channels: int = 4, **changed: Any) -> diffusers.UNet2DConditionModel:
     """A denoiser of two levels."""
     return diffusers.UNet2DConditionModel(
         sample_size=16,
-        in_channels=4,
+        in_channels=in_channels,
         out_channels=4,
         block_out_channels=(32, 64),
         layers_per_block=1,
@@ -182,8 +182,6 @@ PICTURES: Mapping[str, Callable[[], Any]] = {"sd": _sd, "sdxl": _sdxl, "sd3": _s
 
 def picture_pipeline(family: str) -> Any:
     """A pipeline of the family, always with the same weights."""
-    with torch.random.fork_rng():
-        torch.manual_seed(7)
-        pipe = PICTURES[family]()
+    pipe = seeded(PICTURES[family])
     pipe.set_progress_bar_config(disable=True)
     return pipe

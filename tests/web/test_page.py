@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
+from service.worker import encoding
 from tests.service_process import ServiceProcess, running_service, wait_for
 from tests.web.browser import Watched, watched_page
 
@@ -170,6 +172,26 @@ def test_submit_again_takes_over_what_the_job_had(watched: Watched, client: http
     expect(page.get_by_label("Seed")).to_have_value("77")
     expect(page.get_by_label("Steps", exact=True)).to_have_value("3")
     expect(page.get_by_label("Priority")).to_have_value("60")
+    watched.check()
+
+
+def test_submit_again_asks_for_what_the_job_was_not_for_the_models_first_task(
+    watched: Watched, client: httpx.Client
+) -> None:
+    png = {"Content-Type": "image/png"}
+    picture = client.post(
+        "/v1/artifacts", content=encoding.png(np.zeros((8, 8, 3), np.uint8), {}), headers=png
+    ).json()
+    params = {"prompt": "a large red star on a black background", "image": picture["digest"], "steps": 3}
+    job = submit(client, {"task": "image-to-image", "params": params, "hold": True})
+    page = watched.open(f"/#/jobs/{job}")
+    page.get_by_role("button", name="Submit again with changes").click()
+    expect(page.get_by_label("Image")).to_have_value(picture["digest"])
+    page.get_by_role("button", name="Submit", exact=True).click()
+    found = {"task": "image-to-image", "status": ["queued", "running", "completed"]}
+    wait_for(lambda: client.get("/v1/jobs", params=found).json()["jobs"], 30, "the second job")
+    expect(page.get_by_label("Image")).to_have_count(0)
+    client.post(f"/v1/jobs/{job}/cancel")
     watched.check()
 
 

@@ -33,7 +33,12 @@ pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 
 COMMANDS = 300
 STORIES = 16
-PICTURE = ArtifactRef(digest="ab" * 32, media_type="image/png", bytes=1234, width=512, height=512)
+FILES = (
+    ArtifactRef(digest="ab" * 32, media_type="image/png", bytes=1234, width=512, height=512),
+    ArtifactRef(digest="cd" * 32, media_type="video/mp4", bytes=1, width=64, height=48, frames=9, fps=23.976),
+    ArtifactRef(digest="ef" * 32, media_type="audio/flac", bytes=1, seconds=1.5, sample_rate_hz=44_100),
+    ArtifactRef(digest="01" * 32, media_type="text/plain", bytes=1),
+)
 
 READ_IN_THE_PAGE = """async (frames) => {
     const { Store } = await import("/static/js/store.js");
@@ -123,7 +128,7 @@ class Story:
         error = JobError(kind=kind, message="the pipeline raised", detail="Traceback")  # type: ignore[arg-type]
         command: ask.Command = self.dice.choice(
             [
-                ask.CompleteJob(artifacts=(PICTURE,), facts={"denoising_s": 0.25}, **words),
+                ask.CompleteJob(artifacts=(self.dice.choice(FILES),), facts={"denoising_s": 0.25}, **words),
                 ask.FailAttempt(error=error, **words),
                 ask.FailAttempt(error=error, **words),
                 ask.ConfirmStop(step=2, **words),

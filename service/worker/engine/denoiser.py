@@ -28,9 +28,8 @@ class Denoiser:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         self._before()
-        tape = (
-            self._tape if kwargs.get("return_dict") is False else None
-        )  # then the answer is a tuple of one tensor
+        has_one_tensor = kwargs.get("return_dict") is False  # in a tuple
+        tape = self._tape if has_one_tensor else None
         if tape is not None and (known := tape.next(self._module.device)) is not None:
             return (known,)
         answer = self._member.ask(Call(self._module, args, kwargs, self._seen))
@@ -83,6 +82,19 @@ def own_pipeline(
             fields[name] = Denoiser(fields[name], member, before, tape)
     if fields.get("vae") is not None:
         fields["vae"] = Decoder(fields["vae"], member, before_decoding)
+    return own
+
+
+def own_network(network: Any, member: Member, before: Callable[[], None]) -> Any:
+    """A network for one use by `member`, sharing every weight with `network`, whose calls go through the engine."""
+    asking = Denoiser(network, member, before)
+
+    @wraps(network.forward)
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        return asking(*args, **kwargs)
+
+    own = copy.copy(network)
+    own.forward = forward
     return own
 
 

@@ -50,7 +50,8 @@ def stopped(held: Held) -> ask.ConfirmStop:
 def test_a_submission_has_complete_params_and_keeps_the_prompt_apart(history: History) -> None:
     (record,) = history.submit(task=None, params={"prompt": "a fox"})
     assert isinstance(record.event, JobSubmitted)
-    assert record.event.params == {"seed": 7, "steps": 20, "guidance": 2.0, "width": 512, "height": 512}
+    size = {"width": 512, "height": 512}
+    assert record.event.params == {"seed": 7, "steps": 20, "guidance": 2.0, **size, "format": "png"}
     assert msgspec.json.decode(record.private or b"") == {"prompt": "a fox", "negative_prompt": ""}
     assert "fox" not in str(record.event)
 

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.tasks.catalog import EMBEDDED, TASKS, Catalog, InvalidParams, Model, complete
+from service.tasks.catalog import EMBEDDED, Catalog, InvalidParams, Model, complete
+from service.tasks.registry import TASKS
 
 MODELS = st.builds(
     Model,

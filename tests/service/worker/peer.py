@@ -37,6 +37,14 @@ class Upload(msgspec.Struct, frozen=True):
     authorization: str
 
 
+class Fetch(msgspec.Struct, frozen=True):
+    """One GET that was received."""
+
+    digest: str
+    query: dict[str, str]
+    authorization: str
+
+
 class Talk:
     """One session of a worker, from the service's side."""
 
@@ -130,6 +138,9 @@ class Peer:
         self.uploads: list[Upload] = []
         self.upload_statuses: list[int] = []  # answers to the next uploads; then 201
         self.upload_status = 201
+        self.fetches: list[Fetch] = []
+        self.pictures: dict[str, bytes] = {}  # what is handed out by digest; 404 for any other
+        self.fetch_statuses: list[int] = []  # answers to the next fetches; then 200
         self.is_acknowledging = True
         self.is_open = True  # else the handshake is answered with 403
         self.refusal: say.Refused | None = None
@@ -140,6 +151,7 @@ class Peer:
             routes=[
                 WebSocketRoute("/v1/worker", self._serve),
                 Route("/v1/worker/artifacts/{digest}", self._store, methods=["PUT"]),
+                Route("/v1/worker/artifacts/{digest}", self._hand_out, methods=["GET"]),
             ]
         )
         config = uvicorn.Config(app, port=0, log_level="error", ws="websockets-sansio", lifespan="off")
@@ -232,6 +244,21 @@ class Peer:
             self.uploads.append(upload)
             self._changed.notify_all()
         return PlainTextResponse(f"answer {status}", status)
+
+    async def _hand_out(self, request: Request) -> Response:
+        fetch = Fetch(
+            digest=request.path_params["digest"],
+            query=dict(request.query_params),
+            authorization=request.headers.get("authorization", ""),
+        )
+        status = self.fetch_statuses.pop(0) if self.fetch_statuses else 200
+        with self._changed:
+            self.fetches.append(fetch)
+            self._changed.notify_all()
+        data = self.pictures.get(fetch.digest)
+        if status != 200 or data is None:
+            return PlainTextResponse(f"answer {status}", 404 if status == 200 else status)
+        return Response(data)
 
 
 def keep(attempt: say.RunningAttempt) -> say.Verdict:

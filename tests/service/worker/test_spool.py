@@ -39,6 +39,18 @@ def test_a_sweep_leaves_what_is_known(tmp_path: Path) -> None:
     spool.close()
 
 
+def test_fetched_pictures_go_with_their_attempt_and_never_outlive_an_agent(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool")
+    first, second = spool.new_input(), spool.new_input()
+    for path in (first, second):
+        path.write_bytes(b"x")
+    spool.remove_inputs([first, spool.new_input()])
+    assert [path.name for path in first.parent.iterdir()] == [second.name]
+    spool.sweep([])
+    assert list(first.parent.iterdir()) == []
+    spool.close()
+
+
 def test_a_name_never_leads_out_of_the_folder(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "spool")
     assert spool.path(file("../../etc/passwd")) == spool.results / "passwd"

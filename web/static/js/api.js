@@ -19,6 +19,8 @@ export const workers = () => ask("GET", "/v1/workers").then((answer) => answer.w
 export const job = (id) => ask("GET", path(id));
 export const jobs = (statuses, limit, cursor) => ask("GET", `/v1/jobs?${listQuery(statuses, limit, cursor)}`);
 export const jobEvents = (id) => ask("GET", `${path(id)}/events`).then((answer) => answer.events);
+/** The text in a stored file. */
+export const text = (address) => fetch(address).then((answer) => (answer.ok ? answer.text() : "The file is not there."));
 export const cancel = (id) => ask("POST", `${path(id)}/cancel`);
 export const retry = (id) => ask("POST", `${path(id)}/retry`);
 export const hold = (id) => ask("POST", `${path(id)}/hold`);

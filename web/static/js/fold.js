@@ -185,9 +185,9 @@ function withLast(job, change) {
   return [...job.attempts.slice(0, -1), { ...last, ...change(last) }];
 }
 
-function artifact({ digest, media_type, bytes, width = null, height = null }) {
-  return { digest, media_type, bytes, width, height, url: `/v1/artifacts/${digest}` };
-}
+const ABOUT = { width: null, height: null, frames: null, fps: null, seconds: null, sample_rate_hz: null };
+
+const artifact = (stored) => ({ ...ABOUT, ...stored, url: `/v1/artifacts/${stored.digest}` });
 
 /** The status of a job that waits and is not held. Instants of one form compare as text. */
 const inTime = (not_before, at) => (not_before !== null && not_before > at ? "scheduled" : "queued");

@@ -12,12 +12,13 @@ export class SubmitForm {
   #fields = [];
   #request = Object.keys(REQUEST).map((name) => requestField(name)); // priority first
   #parent = null; // id of the job that this one is made from
+  #again = null; // its task, which may be another than the model's first
   #sending = null; // {text, key} of a request whose answer has not come
 
   /** `onSubmitted(id)` is called with each job or batch that the service took. */
   constructor({ store, onSubmitted }) {
     Object.assign(this, { store, onSubmitted });
-    byId("model").addEventListener("change", () => this.#choose(this.#params()));
+    byId("model").addEventListener("change", () => this.#forget());
     byId("timing-fields").append(...this.#request.slice(1).map(({ node }) => node));
     const form = byId("submit-form");
     form.addEventListener("submit", (event) => {
@@ -45,6 +46,7 @@ export class SubmitForm {
   /** Take over everything of an earlier job, its seed too. */
   fill(job) {
     this.#parent = job.id;
+    this.#again = job.task;
     if (this.models.some(({ id }) => id === job.model)) byId("model").value = job.model;
     byId("prompt").value = job.params.prompt ?? "";
     this.#choose(job.params);
@@ -54,12 +56,23 @@ export class SubmitForm {
     byId("prompt").focus();
   }
 
+  /** Ask the chosen model for its first task again. */
+  #forget() {
+    this.#again = null;
+    this.#choose(this.#params());
+  }
+
   get #model() {
     return this.models.find(({ id }) => id === byId("model").value);
   }
 
+  get #task() {
+    const { tasks } = this.#model;
+    return tasks.includes(this.#again) ? this.#again : tasks[0];
+  }
+
   get #schema() {
-    return this.#schemas.get(this.#model.tasks[0]);
+    return this.#schemas.get(this.#task);
   }
 
   /** Show the fields of the chosen model; what was entered stays where it still means something. */
@@ -98,6 +111,7 @@ export class SubmitForm {
     try {
       const made = await api.submit(body, this.#sending.key);
       this.#sending = this.#parent = null;
+      if (this.#again) this.#forget();
       this.onSubmitted(made.id);
       if (made.params) this.store.put(made);
       this.#receipt(made);
@@ -113,7 +127,7 @@ export class SubmitForm {
     const params = Object.assign({}, ...this.#fields.map((field) => field.read()));
     if ("prompt" in this.#schema.properties) params.prompt = byId("prompt").value.trim();
     const { count, tags, ...request } = Object.assign({}, ...this.#request.map((field) => field.read()));
-    const body = { task: this.#model.tasks[0], model: this.#model.id, params, ...request };
+    const body = { task: this.#task, model: this.#model.id, params, ...request };
     if (tags) body.tags = tagsIn(tags);
     if (this.#parent) body.parent = this.#parent;
     return count === 1 ? body : { ...body, count };

@@ -10,7 +10,7 @@ import { clock, duration, secondsBetween, sentence, title } from "./format.js";
 import { actionsOf, movesOf } from "./job_actions.js";
 import { failure, files, parameters } from "./job_parts.js";
 import { whereabouts } from "./running_card.js";
-import { imageOf } from "./tile.js";
+import { elementOf, shownOf } from "./result.js";
 import { Timeline } from "./timeline.js";
 import { blockedWords, chip, chipsOf, etaWords, readyWords } from "./waits.js";
 
@@ -158,15 +158,16 @@ export class JobPage {
 
   #drawPicture(job) {
     const { picture } = this.#parts;
-    const artifact = job.artifacts.find(({ media_type }) => media_type.startsWith("image/"));
+    const artifact = shownOf(job);
     const url = artifact?.url ?? this.previews.url(job.id);
     setHidden(picture, !url && job.status !== "running");
     if (!url) {
       if (picture.firstElementChild?.className !== "undeveloped")
         picture.replaceChildren(make("span", { class: "undeveloped", "aria-hidden": "true" }));
     } else if (artifact && picture.dataset.url !== url) {
-      const image = imageOf(artifact, job, { loading: "eager" });
-      picture.replaceChildren(make("a", { href: url, target: "_blank", rel: "noopener" }, image));
+      const isPicture = artifact.media_type.startsWith("image/");
+      const shown = elementOf(artifact, job, isPicture ? { loading: "eager" } : { controls: true });
+      picture.replaceChildren(isPicture ? make("a", { href: url, target: "_blank", rel: "noopener" }, shown) : shown);
     } else if (picture.dataset.url !== url) {
       const shown = picture.querySelector("img.preview");
       if (shown) shown.src = url;

@@ -1,7 +1,7 @@
 // The parts of a job's page that only show what the job says: why it failed, its parameters, its files.
 
 import { make } from "./dom.js";
-import { bytes, clock, sentence } from "./format.js";
+import { bytes, clock, duration, sentence } from "./format.js";
 
 const ADVICE = {
   "invalid-input": "Change the parameters and submit it again.",
@@ -45,15 +45,21 @@ export function parameters(job) {
 
 export function files({ artifacts, facts }) {
   if (artifacts.length === 0) return [];
-  const items = artifacts.map(({ url, digest, media_type, bytes: size, width, height }) =>
-    make(
+  const items = artifacts.map(({ url, digest, media_type, bytes: size, width, height, frames, fps, seconds }) => {
+    const traits = [
+      width && `${width} × ${height} px`,
+      frames && `${frames} frames, ${duration(frames / fps)}`,
+      seconds && duration(seconds),
+      bytes(size),
+    ];
+    return make(
       "li",
       {},
       make("a", { href: url, download: nameOf(digest, media_type) }, `Download ${media_type}`),
-      make("p", { class: "hint" }, [width && `${width} × ${height} px`, bytes(size)].filter(Boolean).join(", ")),
+      make("p", { class: "hint" }, traits.filter(Boolean).join(", ")),
       make("p", { class: "digest", title: "SHA-256 of the file, and its name in the store" }, digest),
-    ),
-  );
+    );
+  });
   const list = make("ul", {}, ...items);
   const made = Object.entries(facts);
   if (made.length === 0) return [section("Files", list)];
@@ -62,7 +68,7 @@ export function files({ artifacts, facts }) {
   return [section("Files", list, make("details", {}, summary, how))];
 }
 
-const nameOf = (digest, media_type) => `${digest.slice(0, 16)}.${media_type.split("/")[1]}`;
+const nameOf = (digest, media_type) => `${digest.slice(0, 16)}.${media_type.split("/")[1].replace("plain", "txt")}`;
 
 function section(name, ...children) {
   const id = `${name.toLowerCase()}-heading`;

@@ -1,9 +1,10 @@
-// One finished job in the gallery: its picture, or why there is none.
+// One finished job in the gallery: what it made, or why there is nothing.
 
 import * as api from "./api.js";
 import { actionButton } from "./action.js";
 import { make, setAttribute, setHidden, setText } from "./dom.js";
 import { clock, duration, secondsBetween, sentence, title } from "./format.js";
+import { elementOf, shownOf } from "./result.js";
 import { expiredWords } from "./waits.js";
 
 export class Tile {
@@ -26,17 +27,14 @@ export class Tile {
     setText(this.when, whenOf(job));
     setHidden(this.retry, job.status === "completed");
     setAttribute(this.retry, "aria-label", `Retry: ${title(job)}`);
-    const picture = job.artifacts.find(({ media_type }) => media_type.startsWith("image/"));
-    this.body.replaceChildren(picture ? imageOf(picture, job) : make("span", { class: "reason" }, reasonOf(job)));
+    const file = shownOf(job);
+    const isSeen = file && !file.media_type.startsWith("audio/");
+    this.body.replaceChildren(isSeen ? elementOf(file, job) : make("span", { class: "reason" }, reasonOf(job)));
   }
 }
 
-/** The picture with the room it needs, so that nothing moves when it arrives. */
-export function imageOf({ url, width, height }, job, attributes = {}) {
-  return make("img", { src: url, width, height, alt: title(job), decoding: "async", loading: "lazy", ...attributes });
-}
-
-function reasonOf({ status, error, expired }) {
+function reasonOf({ status, error, expired, artifacts: [file] }) {
+  if (file) return file.seconds ? `Sound, ${duration(file.seconds)}` : sentence(file.media_type);
   if (status === "expired") return `Expired: ${expiredWords(expired)}`;
   if (status === "failed") return error?.message ? sentence(error.message) : "Failed";
   return status === "cancelled" ? "Cancelled" : "Completed without a file";

@@ -42,7 +42,7 @@ function makeWorker({ name }) {
       setText(why, worker.quarantine ? `It gets no jobs: ${worker.quarantine}.` : "");
       for (const part of [why, release]) setHidden(part, worker.quarantine === null);
       const { kind, name: device_name, memory_bytes } = worker.device;
-      const models = Object.values(worker.models).flat().sort().join(", ");
+      const models = [...new Set(Object.values(worker.models).flat())].sort().join(", ");
       setText(device, [device_name || kind, memory(memory_bytes), models].filter(Boolean).join(" · "));
     },
   };

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import io
 import shutil
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
-from PIL import Image
 
-from service.tasks.catalog import EMBEDDED
 from service.tasks.text_to_image import TextToImage
 from service.worker.demo_model import WEIGHTS
-from service.worker.frames import Entered, FromChild, Shown, Stepped
+from service.worker.frames import Shown
 from service.worker.models import ModelMissing
-from service.worker.run import Cancelled, Run
-from tests.service.worker.engine.alone import in_engine
-
-DEMO = EMBEDDED["demo"]
+from service.worker.run import Cancelled
+from tests.service.worker.pipelines.desk import DEMO, Desk
 
 
 @pytest.fixture(scope="module")
@@ -43,31 +37,13 @@ def params(**changed: Any) -> TextToImage:
     return TextToImage(**{**whole, **changed})
 
 
-class Desk:
-    """Takes what a run sends, and halts it where a test says."""
-
-    def __init__(self, folder: Path, *, halt_at: int | None = None, is_watched: bool = False) -> None:
-        self.sent: list[FromChild] = []
-        self._folder = folder
-        self._halt_at = halt_at
-        self._is_watched = is_watched
-
-    def run(self, **changed: Any) -> Run:
-        self.current = Run("j", 1, DEMO, params(**changed), self._folder, self._take, lambda: self._is_watched)
-        return self.current
-
-    def _take(self, frame: FromChild) -> None:
-        self.sent.append(frame)
-        halt_at = self._halt_at
-        if halt_at is not None and isinstance(frame, Stepped) and frame.step >= halt_at:
-            self.current.halt()
+def desk_of(folder: Path, **changed: Any) -> Desk:
+    return Desk(folder, params(**changed), model=DEMO)
 
 
-def drawn(pipeline: Any, loaded: Any, folder: Path, **changed: Any) -> np.ndarray:
+def drawn(loaded: Any, folder: Path, **changed: Any) -> np.ndarray:
     """The exported picture, read back."""
-    made = in_engine(partial(pipeline.compute, Desk(folder).run(**changed), loaded))
-    (file,) = made.export()
-    return np.asarray(Image.open(io.BytesIO((folder / file.name).read_bytes())))
+    return desk_of(folder, **changed).made(loaded)
 
 
 def count_hooks(pipe: Any) -> int:
@@ -77,72 +53,68 @@ def count_hooks(pipe: Any) -> int:
     return sum(len(module._forward_pre_hooks) for network in networks for module in network.modules())
 
 
-def test_the_same_params_give_the_same_picture(pipeline: Any, loaded: Any, tmp_path: Path) -> None:
-    first, second = (drawn(pipeline, loaded, tmp_path) for _ in range(2))
-    other = drawn(pipeline, loaded, tmp_path, seed=6)
+def test_the_same_params_give_the_same_picture(loaded: Any, tmp_path: Path) -> None:
+    first, second = (drawn(loaded, tmp_path) for _ in range(2))
+    other = drawn(loaded, tmp_path, seed=6)
     assert first.shape == (512, 512, 3)
     assert np.array_equal(first, second)
     assert not np.array_equal(first, other)
 
 
-def test_the_largest_seed_is_taken(pipeline: Any, loaded: Any, tmp_path: Path) -> None:
-    assert drawn(pipeline, loaded, tmp_path, seed=2**53 - 1, steps=1).shape == (512, 512, 3)
+def test_the_largest_seed_is_taken(loaded: Any, tmp_path: Path) -> None:
+    assert drawn(loaded, tmp_path, seed=2**53 - 1, steps=1).shape == (512, 512, 3)
 
 
 @pytest.mark.parametrize("guidance", [0.0, 1.0, 4.0])
-def test_steps_are_counted_with_and_without_guidance(
-    pipeline: Any, loaded: Any, tmp_path: Path, guidance: float
-) -> None:
-    desk = Desk(tmp_path)
-    made = in_engine(partial(pipeline.compute, desk.run(guidance=guidance, steps=3), loaded))
-    steps = [(frame.step, frame.steps) for frame in desk.sent if isinstance(frame, Stepped)]
-    phases = [frame.phase for frame in desk.sent if isinstance(frame, Entered)]
-    assert steps[0] == (0, 3)
-    assert steps[-1] == (3, 3)
-    assert phases == ["preparing", "denoising", "decoding"]
+def test_steps_are_counted_with_and_without_guidance(loaded: Any, tmp_path: Path, guidance: float) -> None:
+    desk = desk_of(tmp_path, guidance=guidance, steps=3)
+    made = desk.result(loaded)
+    assert desk.steps[0] == (0, 3)
+    assert desk.steps[-1] == (3, 3)
+    assert desk.phases == ["preparing", "denoising", "decoding"]
     assert made.facts["native_width"] == 64
 
 
-def test_a_cancelled_run_stops_within_one_step(pipeline: Any, loaded: Any, tmp_path: Path) -> None:
-    desk = Desk(tmp_path, halt_at=0)  # halted between the denoiser's start and its first block
+def test_a_cancelled_run_stops_within_one_step(loaded: Any, tmp_path: Path) -> None:
+    desk = Desk(
+        tmp_path, params(steps=50), model=DEMO, halt_at=0
+    )  # halted between the denoiser's start and its first block
     with pytest.raises(Cancelled):
-        in_engine(partial(pipeline.compute, desk.run(steps=50), loaded))
-    assert desk.current.step == 0
-    assert "decoding" not in [frame.phase for frame in desk.sent if isinstance(frame, Entered)]
+        desk.result(loaded)
+    assert desk.run.step == 0
+    assert "decoding" not in desk.phases
 
 
-def test_a_cancel_leaves_the_pipeline_as_it_was(pipeline: Any, loaded: Any, tmp_path: Path) -> None:
-    before = drawn(pipeline, loaded, tmp_path)
+def test_a_cancel_leaves_the_pipeline_as_it_was(loaded: Any, tmp_path: Path) -> None:
+    before = drawn(loaded, tmp_path)
     for halt_at in (0, 1, 5):
         with pytest.raises(Cancelled):
-            in_engine(partial(pipeline.compute, Desk(tmp_path, halt_at=halt_at).run(steps=50), loaded))
-    assert np.array_equal(drawn(pipeline, loaded, tmp_path), before)
+            Desk(tmp_path, params(steps=50), model=DEMO, halt_at=halt_at).result(loaded)
+    assert np.array_equal(drawn(loaded, tmp_path), before)
 
 
-def test_no_hook_stays_behind(pipeline: Any, loaded: Any, tmp_path: Path) -> None:
+def test_no_hook_stays_behind(loaded: Any, tmp_path: Path) -> None:
     before = count_hooks(loaded.pipe)
-    drawn(pipeline, loaded, tmp_path, steps=1)
+    drawn(loaded, tmp_path, steps=1)
     with pytest.raises(Cancelled):
-        in_engine(partial(pipeline.compute, Desk(tmp_path, halt_at=0).run(), loaded))
+        Desk(tmp_path, params(), model=DEMO, halt_at=0).result(loaded)
     assert count_hooks(loaded.pipe) == before
 
 
-def test_watching_changes_no_pixel(pipeline: Any, loaded: Any, tmp_path: Path) -> None:
-    desk = Desk(tmp_path, is_watched=True)
-    made = in_engine(partial(pipeline.compute, desk.run(), loaded))
-    (file,) = made.export()
-    watched = np.asarray(Image.open(io.BytesIO((tmp_path / file.name).read_bytes())))
+def test_watching_changes_no_pixel(loaded: Any, tmp_path: Path) -> None:
+    desk = Desk(tmp_path, params(), model=DEMO, is_watched=True)
+    watched = desk.made(loaded)
     assert any(isinstance(frame, Shown) for frame in desk.sent)
-    assert np.array_equal(watched, drawn(pipeline, loaded, tmp_path))
+    assert np.array_equal(watched, drawn(loaded, tmp_path))
 
 
 def test_steps_are_counted_without_a_step_callback(pipeline: Any, loaded: Any, tmp_path: Path) -> None:
     """As for the pipelines that have none: the hooks alone count, and divide once a run has taught them."""
     blind = pipeline.Loaded(loaded.pipe, "cpu", "float32", None)
     blind.inputs = loaded.inputs - {"callback_on_step_end"}
-    desk = Desk(tmp_path)
-    in_engine(partial(pipeline.compute, desk.run(steps=3), blind))
-    assert [frame.step for frame in desk.sent if isinstance(frame, Stepped)][-1] == 3
+    desk = desk_of(tmp_path, steps=3)
+    desk.result(blind)
+    assert desk.steps[-1] == (3, 3)
     assert blind.calls_per_step == {True: 1}
 
 

@@ -75,6 +75,23 @@ def watched(pipe: Any, run: Run, use: Callable[[Any], None], **words: Any) -> An
     return watch
 
 
+@pytest.mark.parametrize(("order", "steps"), [(1, [0, 0, 1, 1, 2, 2]), (2, [0, 0, 0, 0, 1, 1])])
+def test_a_scheduler_that_knows_its_step_is_asked(order: int, steps: list[int]) -> None:
+    """Two calls a step, as with guidance in two calls, and nothing learned about that beforehand."""
+    run, seen = make_run([]), []
+
+    def use(pipe: Any) -> None:
+        pipe.scheduler.step_index, pipe.scheduler.begin_index, pipe.scheduler.order = None, 4, order
+        for call in range(6):
+            pipe.transformer(1)
+            seen.append(run.step)
+            if call % 2:
+                pipe.scheduler.step_index = 4 + (call + 1) // 2
+
+    watched(make_pipe(), run, use)
+    assert seen == steps
+
+
 def test_calls_are_divided_by_the_calls_of_a_step() -> None:
     run = make_run([])
     watch = watched(make_pipe(), run, lambda pipe: [pipe.transformer(1) for _ in range(6)], calls_per_step=2)
