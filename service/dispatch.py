@@ -20,6 +20,7 @@ from projections.live import LiveWorker
 from service import commands as ask
 from service import protocol as say
 from service.decisions.workers import keeps
+from service.group_commit import Answer
 from service.handle import Handler
 from service.refusals import NotLeasable, Refusal, StaleAttempt
 from service.reports import command_of
@@ -162,6 +163,15 @@ class Dispatcher:
             case say.Drain():
                 session.credit, session.is_drained = {}, True
 
+    def report(self, session: Session, message: say.Reported, cause: str) -> Answer:
+        """Decide a report of a session that said hello, in the order of the calls. It refuses a stale attempt."""
+        command = command_of(message, self._is_stored)
+        return self._handler.ask(command, actor=f"worker/{session.worker}", cause=cause)
+
+    def give_up(self, job: str, attempt: int) -> None:
+        """Have a job wait again whose attempt nobody speaks of."""
+        self._sweep(f"{job}/{attempt}", ask.ExpireLease(job=job, attempt=attempt))
+
     def tick(self) -> None:
         """What time alone causes: offers lapse, leases of silent workers expire. Call it every second or so."""
         now = self._monotonic()
@@ -176,7 +186,7 @@ class Dispatcher:
                 self._expire(worker)
         for job, name in list(state.running.items()):
             if name not in state.workers and now - self._heard_at.get(name, self._started_at) > self._lease_s:
-                self._expire_job(job)
+                self.give_up(job, state.jobs[job].attempt)
         self._match()
 
     # handing out
@@ -277,10 +287,7 @@ class Dispatcher:
 
     def _report(self, session: Session, message: say.Reported) -> None:
         """Decide a numbered report at once, in order; acknowledge when it and all before it are settled."""
-        command = command_of(message, self._is_stored)
-        task = self._handler.ask(
-            command, actor=f"worker/{session.worker}", cause=f"{session.boot}/{message.number}"
-        )
+        task = self.report(session, message, f"{session.boot}/{message.number}")
         session.reports.append((message.number, task, message))
         task.add_done_callback(lambda _: self._acknowledge(session))
 
@@ -292,9 +299,7 @@ class Dispatcher:
             if isinstance(error, StaleAttempt):
                 session.send(say.Stale(job=message.job, attempt=message.attempt, why=str(error)))
             elif error is not None and not isinstance(error, Refusal):
-                logger.error(
-                    "a report of worker %s was not kept (%s); it will be sent again", session.worker, error
-                )
+                logger.error("a report of worker %s was not kept (%s); it comes again", session.worker, error)
                 session.end()  # it reconnects and replays what was not acknowledged
                 return
             through = number
@@ -377,9 +382,8 @@ class Dispatcher:
     def _verdict(self, attempt: ask.HeldAttempt) -> say.Verdict:
         """What became of an attempt after RegisterWorker: kept, kept under a new token, or not."""
         job = self._handler.state.jobs.get(attempt.job)
-        if job is not None and job.status == "running" and job.attempt == attempt.attempt:
-            same = keeps(job, attempt) or job.token > attempt.token
-            return say.Verdict(job=attempt.job, attempt=attempt.attempt, keep=same, token=job.token)
+        if job is not None and keeps(job, attempt):
+            return say.Verdict(job=attempt.job, attempt=attempt.attempt, keep=True, token=job.token)
         return say.Verdict(job=attempt.job, attempt=attempt.attempt, keep=False)
 
     def _expire(self, worker: LiveWorker) -> None:
@@ -389,12 +393,8 @@ class Dispatcher:
             session.send(say.Refused(why="not heard for longer than the lease; say hello again", retry=True))
             session.end()
         for job in self._handler.state.attempts_of(worker.name):
-            self._expire_job(job.id)
+            self.give_up(job.id, job.attempt)
         self._lose(worker.name, worker.boot, "lease-expired")
-
-    def _expire_job(self, job: str) -> None:
-        live = self._handler.state.jobs[job]
-        self._sweep(f"{job}/{live.attempt}", ask.ExpireLease(job=job, attempt=live.attempt))
 
     def _lose(self, worker: str, boot: str, reason: LossReason) -> None:
         self._sweep(f"{worker}/{boot}", ask.LoseWorker(worker=worker, boot=boot, reason=reason))

@@ -203,6 +203,19 @@ class FencedBoot(Refusal):
         self.worker = worker
 
 
+class UnknownSession(Refusal):
+    """The worker's session has ended, or the service has been started anew since."""
+
+    kind = "unknown-session"
+
+    def __init__(self, session: str) -> None:
+        super().__init__(
+            f"session {session[:64]} has ended or was never begun here; say hello again with "
+            "POST /v1/worker/sessions and name the attempts you still have"
+        )
+        self.session = session[:64]
+
+
 class UnknownKey(Refusal):
     """There is no such API key."""
 

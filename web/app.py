@@ -8,7 +8,7 @@ import os
 import random
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import cache
 from pathlib import Path
@@ -31,6 +31,7 @@ from service.config import Config
 from service.dispatch import Dispatcher
 from service.handle import Handler
 from service.planner import Planner
+from service.polled_sessions import PolledSessions
 from service.sweeps import Sweeps
 from service.webhooks.address import parse_allowed
 from service.webhooks.office import WebhookOffice
@@ -45,6 +46,7 @@ from web import (
     openapi,
     queues_api,
     webhooks_api,
+    worker_http,
     worker_socket,
     workers_api,
 )
@@ -87,6 +89,7 @@ async def open_app(config: Config) -> AsyncIterator[Gate]:
             beat_s=config.beat_s,
             first_eta_s=lambda job: planner.first_s(job),
         )
+        polled = PolledSessions(handler, dispatcher, monotonic=time.monotonic, new_id=lambda: secrets.token_hex(8))
         hub = Hub(
             handler.log,
             on_previews_wanted=dispatcher.want_previews,
@@ -106,12 +109,12 @@ async def open_app(config: Config) -> AsyncIterator[Gate]:
         app = Starlette(routes=_routes(), exception_handlers=HANDLERS)
         app.state.rate_limits, app.state.planner = RateLimits(), planner
         app.state.handler, app.state.dispatcher, app.state.hub = handler, dispatcher, hub
-        app.state.artifacts = artifacts
+        app.state.artifacts, app.state.polled_sessions = artifacts, polled
         app.state.webhooks = webhooks = _open_webhooks(handler, config)
         app.state.webhook_allowed = parse_allowed(config.webhook_allow)
-        ticking = asyncio.create_task(_tick(dispatcher, sweeps, planner))
+        ticking = asyncio.create_task(_tick(dispatcher.tick, polled.tick, sweeps.tick, planner.tick))
         try:
-            yield _gated(app, handler, config)
+            yield _gated(app, handler, config, polled.close)
         finally:
             ticking.cancel()
             await sweeps.close()
@@ -139,7 +142,7 @@ def worker_key_file(config: Config) -> Path:
 def _routes() -> list[BaseRoute]:
     modules = (
         jobs_api, job_control_api, queues_api, workers_api, artifacts_api, events_api, keys_api, webhooks_api,
-        health_api, openapi, worker_socket,
+        health_api, openapi, worker_http, worker_socket,
     )  # fmt: skip
     routes: list[BaseRoute] = [route for module in modules for route in module.ROUTES]
     return [
@@ -178,10 +181,10 @@ def _callback_of(handler: Handler, *subjects: str | None) -> str | None:
     return None
 
 
-def _gated(app: Starlette, handler: Handler, config: Config) -> Gate:
+def _gated(app: Starlette, handler: Handler, config: Config, end_waits: Callable[[], None]) -> Gate:
     is_local = is_loopback(config.host)
     hosts = config.allow_hosts if is_local else (config.host, *config.allow_hosts)
-    return Gate(app, hosts=hosts, keys=lambda: handler.state.keys, needs_key=not is_local)
+    return Gate(app, hosts=hosts, keys=lambda: handler.state.keys, needs_key=not is_local, end_waits=end_waits)
 
 
 def _queue_of(handler: Handler, job: str) -> str | None:
@@ -205,13 +208,12 @@ class _HubAudience:
         self._hub.preview(job, queue, preview.step, preview.media_type, preview.width, preview.height, preview.data)
 
 
-async def _tick(dispatcher: Dispatcher, sweeps: Sweeps, planner: Planner) -> None:
+async def _tick(*ticks: Callable[[], None]) -> None:
     while True:
         await asyncio.sleep(TICK_S)
         try:
-            dispatcher.tick()
-            sweeps.tick()
-            planner.tick()
+            for tick in ticks:
+                tick()
         except Exception:
             logger.exception("a sweep failed; the next one tries again")
 

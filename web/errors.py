@@ -24,6 +24,7 @@ STATUS: dict[type[no.Refusal], int] = {
     no.NotLeasable: 409,
     no.IdempotencyConflict: 409,
     no.FencedBoot: 409,
+    no.UnknownSession: 404,
     no.UnknownKey: 404,
     no.UnknownWorker: 404,
     no.UnknownBatch: 404,

@@ -53,9 +53,12 @@ class Gate:
         hosts: Iterable[str],
         keys: Callable[[], Mapping[str, LiveKey]],
         needs_key: bool,
+        end_waits: Callable[[], None] = lambda: None,
     ) -> None:
         """`hosts` are the names (without port) a request may be addressed to, besides loopback. `keys` gives the
-        keys that open something now; with `needs_key` nobody gets in without one."""
+        keys that open something now; with `needs_key` nobody gets in without one. `end_waits` has every request
+        answered that waits for something to happen: who ends the server calls it first."""
+        self.end_waits = end_waits
         self._app = app
         self._hosts = LOOPBACK | {host.lower() for host in hosts}
         self._keys = keys

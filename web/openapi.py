@@ -18,6 +18,7 @@ from starlette.routing import BaseRoute, Route
 from events.keys import Limits
 from events.queues import Rules
 from service.artifacts import INPUT_TYPES, MEDIA_TYPES
+from service.polled_sessions import Lease, Orders
 from web.forms import PICTURES
 from web.job_control_api import Bulk, Edit, Move
 from web.jobs_api import MAX_PAGE, STATUSES
@@ -44,6 +45,17 @@ from web.webhooks_api import (
     WebhookChange,
     WebhookList,
     WebhookResource,
+)
+from web.worker_http import (
+    Claim,
+    Complete,
+    Fail,
+    Heartbeat,
+    Hello,
+    SaidPhase,
+    SaidProgress,
+    SessionResource,
+    Stopped,
 )
 
 
@@ -152,6 +164,31 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("GET", "/v1/artifacts/{digest}"): Operation(media_types=tuple(MEDIA_TYPES), refusals=(404, 503)),
     ("PUT", "/v1/worker/artifacts/{digest}"): Operation(
         status=201, query=("job", "attempt", "token"), refusals=(409, 413, 422, 503, 507)
+    ),
+    ("POST", "/v1/worker/sessions"): Operation(
+        answer=SessionResource, status=201, body=Hello, refusals=(400, 409, 415, 422, 503, 507)
+    ),
+    ("DELETE", "/v1/worker/sessions/{session}"): Operation(status=204, refusals=(404, 409)),
+    ("POST", "/v1/worker/sessions/{session}/claim"): Operation(
+        answer=Lease, body=Claim, refusals=(400, 404, 409, 415, 422)
+    ),
+    ("POST", "/v1/worker/sessions/{session}/heartbeat"): Operation(
+        answer=Orders, body=Heartbeat, refusals=(400, 404, 409, 415, 422)
+    ),
+    ("POST", "/v1/worker/sessions/{session}/progress"): Operation(
+        answer=Orders, body=SaidProgress, refusals=(400, 404, 409, 415, 422)
+    ),
+    ("POST", "/v1/worker/sessions/{session}/phase"): Operation(
+        answer=Orders, body=SaidPhase, refusals=(400, 404, 409, 415, 422, 503, 507)
+    ),
+    ("POST", "/v1/worker/sessions/{session}/complete"): Operation(
+        answer=Orders, body=Complete, refusals=(400, 404, 409, 415, 422, 503, 507)
+    ),
+    ("POST", "/v1/worker/sessions/{session}/fail"): Operation(
+        answer=Orders, body=Fail, refusals=(400, 404, 409, 415, 422, 503, 507)
+    ),
+    ("POST", "/v1/worker/sessions/{session}/stopped"): Operation(
+        answer=Orders, body=Stopped, refusals=(400, 404, 409, 415, 422, 503, 507)
     ),
     ("GET", "/v1/worker/artifacts/{digest}"): Operation(
         media_types=tuple(MEDIA_TYPES), query=("job", "attempt", "token"), refusals=(404, 409, 422)

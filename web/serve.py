@@ -8,7 +8,7 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -149,7 +149,7 @@ async def _serve(config: Config, listener: socket.socket) -> None:
             spools=config.data / "spool",
             options=config.worker_options,
         )
-        _end_on_signals(server, workers)
+        _end_on_signals(server, workers, app.end_waits)
         workers.start()
         gc.freeze()  # what is imported by now is never garbage: collections need not look at it
         # jobs make no cycles and live long: looking for some as often as Python does took an eighth of a submit
@@ -184,13 +184,14 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _end_on_signals(server: uvicorn.Server, workers: LocalWorkers) -> None:
+def _end_on_signals(server: uvicorn.Server, workers: LocalWorkers, end_waits: Callable[[], None]) -> None:
     """The first SIGTERM or SIGINT ends things in order, the second at once."""
     loop = asyncio.get_running_loop()
     ending: list[asyncio.Task[None]] = []
 
     async def end() -> None:
         await workers.stop()
+        end_waits()
         server.should_exit = True
 
     def on_signal() -> None:

@@ -34,10 +34,13 @@ def register(state: LiveState, command: RegisterWorker, at_us: int) -> list[Draf
 
 
 def keeps(job: LiveJob | None, held: HeldAttempt | None) -> bool:
-    """Whether the attempt that a worker holds is the one the job runs under."""
+    """Whether the attempt that a worker holds is the one the job runs under.
+
+    Under an older token too: only an adoption gives an attempt another one, which its worker may not have heard of.
+    """
     if job is None or held is None or job.status != "running":
         return False
-    return (job.attempt, job.token) == (held.attempt, held.token)
+    return job.attempt == held.attempt and job.token >= held.token
 
 
 def may_adopt(job: LiveJob | None, held: HeldAttempt) -> bool:

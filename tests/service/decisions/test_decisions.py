@@ -328,6 +328,16 @@ def test_a_worker_that_returns_before_anybody_else_has_its_job_is_adopted_back(h
     history.ask(complete(Held("j", 1, adopted.position)))
 
 
+def test_a_worker_that_did_not_hear_of_its_adoption_keeps_the_attempt(history: History) -> None:
+    history.submit("j")
+    held = history.lease("j")
+    history.ask(ask.ExpireLease(job="j", attempt=1))
+    again = register(held=(ask.HeldAttempt(**held.words()),))
+    (adopted,) = history.ask(again)
+    assert history.ask(again) == [], "the same hello once more changes nothing"
+    history.ask(complete(Held("j", 1, adopted.position)))
+
+
 def test_an_adopted_attempt_is_charged_the_time_that_somebody_answered_for_it(history: History) -> None:
     history.submit("j", params={"steps": 10, "step_s": 30.0})
     held = history.lease("j")
