@@ -35,5 +35,5 @@ clean:  ## remove what the targets made
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[worker,dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[worker,lora,dev]'
 	touch $@

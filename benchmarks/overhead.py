@@ -137,10 +137,10 @@ def _serve_loop() -> None:
     import diffusers
     import torch
 
-    from service.worker.models import weights_folder
+    from service.worker.demo_model import WEIGHTS
 
     pipe: Any = diffusers.DiffusionPipeline.from_pretrained(
-        weights_folder(MODEL), local_files_only=True, use_safetensors=True, torch_dtype=torch.float32
+        WEIGHTS, local_files_only=True, use_safetensors=True, torch_dtype=torch.float32
     )
     pipe.set_progress_bar_config(disable=True)
     for line in sys.stdin:

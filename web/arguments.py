@@ -95,10 +95,10 @@ def said(**bounds: float | None) -> dict[str, float | None]:
     return {name: None if value == NONE else value for name, value in bounds.items() if value is not None}
 
 
-def parse_params(pairs: Sequence[str]) -> dict[str, Any]:
+def parse_params(pairs: Sequence[str], option: str = "--param") -> dict[str, Any]:
     """name=value pairs; a value that is JSON is taken as that, anything else as text."""
     params: dict[str, Any] = {}
-    for name, text in _pairs(pairs, "--param", "steps=20"):
+    for name, text in _pairs(pairs, option, "steps=20"):
         try:
             params[name] = msgspec.json.decode(text)
         except msgspec.DecodeError:

@@ -1,4 +1,4 @@
-"""The commands about what the service has: workers, models, tasks."""
+"""The commands about what the service has: workers, tasks."""
 
 from __future__ import annotations
 
@@ -33,18 +33,6 @@ def workers(client: Client, as_json: bool) -> None:
     for w in listed.workers:
         if w.quarantine is not None:
             click.echo(f"{w.name} gets no jobs: {w.quarantine}; `safelight release --worker {w.name}` ends that")
-
-
-@client_command()
-@json_option
-def models(client: Client, as_json: bool) -> None:
-    """List models and whether a worker has them."""
-    listed = client.models()
-    if as_json:
-        print_json(listed)
-        return
-    rows = [[m.id, ", ".join(m.tasks), "yes" if m.is_available else "no", m.title] for m in listed.models]
-    print_table(["model", "tasks", "a worker has it", "what it is"], rows, "no models")
 
 
 @client_command()

@@ -211,6 +211,7 @@ class ModelResource(msgspec.Struct, frozen=True, kw_only=True):
     defaults: dict[str, Any]
     sizes: tuple[tuple[int, int], ...]
     memory_bytes: int
+    licence: str
     is_available: bool
 
 
@@ -369,6 +370,7 @@ def model_resource(model: Model, *, is_available: bool) -> ModelResource:
         defaults=model.defaults,
         sizes=model.sizes,
         memory_bytes=model.memory_bytes,
+        licence=model.licence,
         is_available=is_available,
     )
 

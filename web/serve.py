@@ -19,7 +19,7 @@ from starlette.types import ASGIApp
 from service.config import Config
 from service.local_worker import LocalWorkers
 from service.tasks.catalog import EMBEDDED
-from service.tasks.models_file import BadModelsFile, read_models
+from service.tasks.models_file import BadModelsFile, read_models, usual_file
 from service.webhooks.address import parse_allowed
 from web.transport import PushProtocol
 
@@ -97,7 +97,7 @@ def serve(
     lease_s: float,
 ) -> None:
     """Run the service: log, views, API, push, page, and a worker for each device of this machine."""
-    file = _models_file(data, models)
+    file = models or usual_file(data)
     try:
         added = read_models(file) if file is not None else []
     except BadModelsFile as error:
@@ -119,12 +119,6 @@ def serve(
         beat_s=min(5.0, lease_s / 6),
     )
     sys.exit(_run(config))
-
-
-def _models_file(data: Path, given: Path | None) -> Path | None:
-    """The file of models that counts, if there is one."""
-    usual = data / "models.toml"
-    return given or (usual if usual.is_file() else None)
 
 
 def _run(config: Config) -> int:

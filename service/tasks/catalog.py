@@ -8,7 +8,7 @@ what people add to the embedded entries is read by models_file.py.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -23,22 +23,67 @@ from service.tasks.text_to_image import TextToImage
 DEFAULT_TASK = TextToImage.TASK
 
 
+class Weights(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where weights lie: a folder or a file, or the repository `org/name` of the hub at the commit `revision`."""
+
+    source: str
+    revision: str | None = None
+
+
+class Lora(Weights, frozen=True, kw_only=True):
+    """A low-rank addition to a model, taken with `weight`. `file` picks one where a folder has several."""
+
+    name: str
+    weight: float = 1.0
+    file: str | None = None
+
+
+class Scheduler(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A scheduler of diffusers instead of the model's own: its class, and what differs from its settings."""
+
+    class_name: str = msgspec.field(name="class")
+    config: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
 class Model(msgspec.Struct, frozen=True, kw_only=True):
     """One entry of the catalogue. `tasks` are what it can do; a job that names only the model gets the first.
 
-    `source` is `package:demo_model` for the embedded weights and None where none are needed. `native_px` is
-    the side the network draws at and `enlarge` the whole factor by which the delivered picture is larger.
+    `source` and `revision` are as in Weights; `package:demo_model` are the embedded ones, None needs none. What
+    each field means to people stands in docs/models.md.
     """
 
     id: str
     tasks: tuple[str, ...]
     title: str
     source: str | None
-    defaults: dict[str, Any] = msgspec.field(default_factory=dict)
+    revision: str | None = None
+    variant: str | None = None  # which of a folder's files, such as fp16
+    config: Weights | None = None  # of a single file: the folder with what the file does not hold
+    pipeline: str | None = None  # a class that diffusers exports; None for the one that the folder names
+    scheduler: Scheduler | None = None
+    vae: Weights | None = None
+    loras: tuple[Lora, ...] = ()
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    device_map: Literal["balanced"] | None = None  # over every GPU that the worker sees
+    offload: Literal["none", "model", "sequential", "group"] = "none"
+    compile: bool = False
+    defaults: dict[str, Any] = msgspec.field(default_factory=dict)
     sizes: tuple[tuple[int, int], ...] = ()  # (width, height) px that the model can deliver; () for any
-    enlarge: int = 1
-    memory_bytes: int = 0  # of the device, for weights and work; 0 where it is not known
+    enlarge: Annotated[int, msgspec.Meta(ge=1, le=16)] = 1  # how much larger than drawn a picture is delivered
+    memory_bytes: Annotated[int, msgspec.Meta(ge=0)] = 0  # of the device, for weights and work; 0 if not known
+    licence: str = ""
+
+    @property
+    def weights(self) -> Weights | None:
+        """Where its own weights lie."""
+        return Weights(source=self.source, revision=self.revision) if self.source is not None else None
+
+    @property
+    def parts(self) -> dict[str, Weights]:
+        """Everything that it is loaded from, by what it is."""
+        named = {"source": self.weights, "config": self.config, "vae": self.vae}
+        loras: dict[str, Weights] = {f"loras.{lora.name}": lora for lora in self.loras}
+        return {name: part for name, part in named.items() if part is not None} | loras
 
 
 class Catalog(Mapping[str, Model]):
@@ -81,6 +126,7 @@ EMBEDDED = Catalog(
             defaults={"steps": 20, "guidance": 2.0, "width": 512, "height": 512},
             sizes=((512, 512),),
             enlarge=8,
+            licence="Apache-2.0",
         ),
         Model(
             id="pretend",

@@ -24,7 +24,8 @@ from service.tasks.catalog import Model
 from service.worker import frames, models
 from service.worker.backoff import MOST_S, pauses
 from service.worker.child_process import ChildProcess
-from service.worker.desk import SLOTS, Desk
+from service.worker.credit import SLOTS
+from service.worker.desk import Desk
 from service.worker.journal import Journal
 from service.worker.outbox import Outbox
 from service.worker.parent import die_with_parent, on_end_of_stdin

@@ -127,6 +127,8 @@ class Child:
             send=self._end.send,
             is_watched=lambda: self._is_watched,
             inputs={field: Path(path) for field, path in frame.inputs.items()},
+            tape_path=Path(frame.tape) if frame.tape else None,
+            about=(frame.task, frame.model, frame.params, models.versions(), self._device),
         )
         self._runs[(run.job, run.attempt)] = run
         self._begun.put((run, frame.priority))

@@ -8,8 +8,19 @@ import socket
 import sys
 from asyncio.subprocess import DEVNULL, Process
 from collections.abc import AsyncIterator
+from typing import Protocol
 
 from service.worker.frames import FromChild, Setup, ToChild, next_from_child, packed
+
+
+class Child(Protocol):
+    """What the desk needs of a child process."""
+
+    def send(self, frame: ToChild) -> None:
+        """Hand a frame to the child."""
+
+    def kill(self) -> None:
+        """End the child at once."""
 
 
 class ChildProcess:

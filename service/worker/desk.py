@@ -9,35 +9,26 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from typing import Any, Literal, Protocol
+from pathlib import Path
+from typing import Any, Literal
 
 from service import protocol as say
 from service.tasks.registry import TASKS
 from service.tasks.task import inputs_of
 from service.worker import frames
-from service.worker.credit import NONE, Credit
+from service.worker.child_process import Child
+from service.worker.credit import NONE, Credit, credit_of
 from service.worker.fetching import fetch_all
 from service.worker.held import Held, completed, failed, stopped
 from service.worker.journal import Journal, Result
 from service.worker.outbox import Outbox
+from service.worker.resuming import Resuming
 from service.worker.spool import Spool
 from service.worker.transfers import TransferRefused, Transfers
 
-SLOTS = 1
 HALT_GRACE_S = 10.0  # or two steps, if they take longer: then the child is taken to hang and is killed
-MAX_UNDELIVERED = 4  # results on disk, beside those of what is computed, beyond which no more work is taken
 
 logger = logging.getLogger("safelight.worker")
-
-
-class Child(Protocol):
-    """What the desk needs of a child process."""
-
-    def send(self, frame: frames.ToChild) -> None:
-        """Hand a frame to the child."""
-
-    def kill(self) -> None:
-        """End the child at once."""
 
 
 class Desk:
@@ -62,6 +53,8 @@ class Desk:
         self._offers: dict[str, say.Offer] = {}
         self._credit = NONE  # what the service believes
         self._worth = 1  # how many jobs the child gains from computing at once
+        self._resuming = Resuming()
+        self._is_another_blamed = False  # for the end of the child that is dying: by what it had beside the rest
         self._is_resting = False  # the service wants no more work done in this session
         self._is_draining = False  # this process wants none any more
         self._previews_wanted = False
@@ -200,17 +193,20 @@ class Desk:
         if offer is None or self._child is None:  # the child died since Accept: nothing was begun
             self._end(held, stopped(held))
             return
-        self._child.send(
-            frames.Begin(
-                job=held.job,
-                attempt=held.attempt,
-                task=offer.task,
-                model=offer.model,
-                params=offer.params,
-                priority=offer.priority,
-                inputs={field: str(path) for field, path in held.inputs.items()},
-            )
+        held.begun = frames.Begin(
+            job=held.job,
+            attempt=held.attempt,
+            task=offer.task,
+            model=offer.model,
+            params=offer.params,
+            priority=offer.priority,
+            inputs={field: str(path) for field, path in held.inputs.items()},
+            tape=str(self._spool.new_tape()),
         )
+        self._child.send(held.begun)
+
+    def _is_in_this_child(self, held: Held) -> bool:
+        return held.is_in_child and held not in self._resuming
 
     def _on_acknowledge(self, through: int) -> None:
         for job, attempt in self._journal.acknowledge(through):
@@ -235,13 +231,18 @@ class Desk:
         self._settle()
 
     def child_died(self, words: str) -> None:
-        """The child is gone, and with it what it had: each such attempt failed with these words."""
+        """The child is gone. What it had begins again in the next one, or has failed with these words."""
         self._child = None
-        for held in [held for held in self._hand.values() if held.is_in_child]:
-            if held.is_wanted:
-                self._end(held, failed(held, "crash", words))
-            else:
+        left = [held for held in self._hand.values() if self._is_in_this_child(held)]
+        had_company = len(left) > 1 or self._is_another_blamed
+        self._is_another_blamed = False
+        for held in left:
+            if not held.is_wanted:
                 self._let_go(held)
+            elif held.timer is not None:
+                self._end(held, stopped(held))
+            elif not self._resuming.takes(held, had_company=had_company):
+                self._end(held, failed(held, "crash", words))
         self._settle()
 
     def from_child(self, frame: frames.FromChild) -> None:
@@ -284,6 +285,7 @@ class Desk:
                 self._on_finished(held, Result(files=files, facts=facts, **about))
             case frames.Broke(kind=kind, message=message, detail=detail):
                 if kind == "crash":
+                    self._is_another_blamed = True
                     self._child = None  # it is about to end itself: no credit and no job for it any more
                 self._end(held, failed(held, kind, message, detail))
             case frames.Halted(step=step):
@@ -334,7 +336,7 @@ class Desk:
         """Stop what is not yet reported: in the child within a step, a result not yet delivered at once."""
         if not held.is_wanted or held.stage == "reported":
             return  # crossed on the way: what was reported stands
-        if held.stage == "computing":
+        if held.stage == "computing" and not self._resuming.forget(held):
             self._halt(held)
         else:
             self._end(held, stopped(held))
@@ -355,6 +357,7 @@ class Desk:
             self._let_go(held)
         if self._child is not None:
             self._child.kill()
+            self._is_another_blamed = True
             self._child = None  # it takes a moment to die: no credit and no job for it any more
         self._settle()
 
@@ -362,7 +365,7 @@ class Desk:
         """The service does not want the attempt any more: forget it, and stop it where it runs."""
         logger.info("dropped attempt %d of job %s: %s", held.attempt, held.job, why)
         self._spool.remove(self._journal.drop(held.job, held.attempt))
-        if held.stage == "computing" and self._child is not None:
+        if held.stage == "computing" and self._child is not None and not self._resuming.forget(held):
             held.is_wanted = False
             self._outbox.forget(held.job, held.attempt)
             self._halt(held)
@@ -384,25 +387,23 @@ class Desk:
             transfer.cancel()
         self._spool.remove_inputs(held.inputs.values())
         held.inputs = {}
+        if held.begun is not None:
+            self._spool.remove_inputs([Path(held.begun.tape)])
 
     # credit
 
     def _free(self) -> Credit:
-        """How many more offers can be taken now: one as soon as the device is free, uploads may still go on; while
-        it computes, as many as it gains from, and one that others stand back for."""
-        stages = [held.stage for held in self._hand.values()]
+        """How many more offers can be taken now."""
         if self._is_draining or self._is_resting or self._child is None:
             return NONE
-        if stages.count("writing") + stages.count("delivering") >= MAX_UNDELIVERED + self._worth:
-            return NONE
-        computing = stages.count("computing")
-        taken = computing + stages.count("fetching") + len(self._offers)
-        if computing == 0:
-            return Credit(slots=max(0, SLOTS - taken))
-        return Credit(beside=max(0, self._worth - taken), before=int(taken <= self._worth))
+        return credit_of([held.stage for held in self._hand.values()], len(self._offers), self._worth)
 
     def _settle(self) -> None:
-        """Tell the service when its idea of this worker's credit is no longer right."""
+        """Begin again what waits for that, and tell the service when its idea of the credit is no longer right."""
+        is_empty = not any(self._is_in_this_child(held) for held in self._hand.values())
+        again = self._resuming.next() if self._child is not None and is_empty else None
+        if again is not None and again.begun is not None and self._child is not None:
+            self._child.send(again.begun)
         free = self._free()
         if self._outbox.is_open and not self._is_draining and free != self._credit:
             self._credit = free

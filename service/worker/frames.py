@@ -56,7 +56,8 @@ class Setup(Frame, frozen=True, kw_only=True):
 class Begin(Frame, frozen=True, kw_only=True):
     """Compute this attempt, with or beside those begun before it, before those of a lower `priority`.
 
-    `priority` is 0 to 100, and -1 for a background job. `inputs` are the files it starts from, by param.
+    `priority` is 0 to 100, and -1 for a background job. `inputs` are the files it starts from, by param. At the
+    path `tape` the child keeps what a next one needs to go on, and finds what the last one kept.
     """
 
     job: str
@@ -66,6 +67,7 @@ class Begin(Frame, frozen=True, kw_only=True):
     params: dict[str, Any]
     priority: int = 50
     inputs: dict[str, str] = {}
+    tape: str = ""
 
 
 class Halt(Frame, frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ from typing import Literal
 import msgspec
 
 from service import protocol as say
+from service.worker import frames
 from service.worker.journal import Result
 
 
@@ -31,6 +32,9 @@ class Held(msgspec.Struct, kw_only=True, eq=False):
     timer: asyncio.TimerHandle | None = None
     transfer: asyncio.Task[None] | None = None  # what fetches its pictures, or delivers its files
     inputs: dict[str, Path] = {}  # its pictures on this machine, by param
+    begun: frames.Begin | None = None  # as the child was told
+    bytes_kept: int = 0  # of its tape, when a child died last
+    was_alone: bool = False  # in the child that died last
 
     @property
     def is_in_child(self) -> bool:

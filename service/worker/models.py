@@ -1,6 +1,6 @@
 """Which models of the catalogue can run here: their weights are on this machine and their libraries installed.
 
-Looks at folders and package metadata only; nothing heavy is imported.
+Looks at files and package metadata only; nothing heavy is imported.
 """
 
 from __future__ import annotations
@@ -9,17 +9,16 @@ from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from pathlib import Path
 
 from service.tasks.catalog import Model
-from service.worker.demo_model import WEIGHTS
+from service.worker.weights import look
 
 LIBRARIES = (
     *("torch", "diffusers", "transformers", "safetensors", "accelerate"),
     *("PIL", "numpy", "av", "soundfile", "ftfy"),
 )
-DESCRIPTIONS = ("model_index.json", "config.json")  # of a diffusers folder, of a transformers folder
-INSTALL = "install it with: pip install 'safelight[worker]'"
+LORA_LIBRARIES = ("peft",)
+INSTALL = {extra: f"install it with: pip install 'safelight[{extra}]'" for extra in ("worker", "lora")}
 REPORTED_VERSIONS = ("safelight", "torch", "diffusers", "transformers")
 
 
@@ -27,28 +26,27 @@ class ModelMissing(Exception):
     """A model cannot be loaded: its weights or a library are not there. Says what to do, without paths."""
 
 
-def weights_folder(model: Model) -> Path | None:
-    """The folder of a model's weights, whether it exists or not; None for a model that has none."""
-    if model.source is None:
-        return None
-    if model.source == "package:demo_model":
-        return WEIGHTS
-    return Path(model.source)
-
-
 def check(model: Model) -> None:
     """Raise ModelMissing when `model` cannot be loaded here."""
-    folder = weights_folder(model)
-    if folder is None:
+    if model.source is None:
         return
-    for library in LIBRARIES:
-        if find_spec(library) is None:
-            raise ModelMissing(f"model {model.id} needs the library {library}, which is missing; {INSTALL}")
-    if not any((folder / name).is_file() for name in DESCRIPTIONS):
-        raise ModelMissing(
-            f"the weights of model {model.id} are missing: its folder has no {' or '.join(DESCRIPTIONS)}; "
-            "put a diffusers or transformers folder there or correct the catalogue"
-        )
+    problems = [*missing_libraries(model), *look(model).problems]
+    if problems:
+        more = f" ({len(problems) - 1} more: safelight models check {model.id})" if len(problems) > 1 else ""
+        raise ModelMissing(f"model {model.id} cannot be loaded: {problems[0]}{more}")
+
+
+def missing_libraries(model: Model) -> list[str]:
+    """What has to be installed before `model` can be loaded, a line each."""
+    needed = {
+        **dict.fromkeys(LIBRARIES, "worker"),
+        **(dict.fromkeys(LORA_LIBRARIES, "lora") if model.loras else {}),
+    }
+    return [
+        f"it needs the library {library}, which is missing; {INSTALL[extra]}"
+        for library, extra in needed.items()
+        if find_spec(library) is None
+    ]
 
 
 def available(models: Iterable[Model]) -> tuple[Model, ...]:

@@ -9,14 +9,18 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from service.tasks.catalog import Model
 from service.tasks.task import Params
 from service.worker.frames import Entered, FromChild, Shown, SpooledFile, Stepped
+
+if TYPE_CHECKING:
+    from service.worker.engine.tape import Tape
 
 PROGRESS_S = 0.05  # 20 a second are smooth for the eye; a fast pipeline would flood the agent
 PREVIEW_S = 0.25  # a preview costs 1-3 ms, so that four a second stay below 1 % of the time
@@ -46,9 +50,11 @@ class Run:
         send: Callable[[FromChild], None],
         is_watched: Callable[[], bool],
         inputs: Mapping[str, Path] | None = None,
+        tape_path: Path | None = None,
+        about: object = None,
     ) -> None:
         """`folder` takes the result files; `is_watched` tells whether previews are wanted now; `inputs` are the
-        pictures that the job starts from, by param."""
+        pictures that the job starts from, by param; `tape_path` and `about`: see Tape."""
         self.job = job
         self.attempt = attempt
         self.model = model
@@ -59,6 +65,8 @@ class Run:
         self.step = 0
         self.step_s = 0.0  # mean seconds of the steps so far
         self.seconds: dict[str, float] = {}  # phase -> seconds
+        self._tape_path = tape_path
+        self._about = about
         self._send = send
         self._is_watched = is_watched
         self._halt = threading.Event()
@@ -67,6 +75,13 @@ class Run:
         self._first_step_at = 0.0
         self._progress_at = 0.0
         self._preview_at = 0.0
+
+    @cached_property
+    def tape(self) -> Tape | None:
+        """What a denoiser has said of the attempt, kept for a next process; one for all that the attempt calls."""
+        from service.worker.engine.tape import Tape  # loads torch, which not every task needs
+
+        return Tape(self._tape_path, self._about) if self._tape_path is not None else None
 
     def halt(self) -> None:
         """Have the next `check` raise."""

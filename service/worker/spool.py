@@ -61,8 +61,12 @@ class Spool:
         """Where a fetched picture may be put; the name says nothing about the job."""
         return self._inputs / secrets.token_hex(12)
 
+    def new_tape(self) -> Path:
+        """Where the child may keep how far an attempt has come."""
+        return self._inputs / f"{secrets.token_hex(12)}.tape"
+
     def remove_inputs(self, paths: Iterable[Path]) -> None:
-        """Delete fetched pictures."""
+        """Delete fetched pictures, and tapes."""
         for path in paths:
             path.unlink(missing_ok=True)
 
@@ -84,8 +88,13 @@ def default_folder(server: str, name_or_device: str) -> Path:
 
     Apart, because another service would find the results stale and have them dropped.
     """
+    parts = f"{urlsplit(server).netloc}-{name_or_device}"
+    return cache_folder() / "worker" / re.sub(r"[^A-Za-z0-9.-]", "_", parts)
+
+
+def cache_folder() -> Path:
+    """Where this user keeps what Safelight can make again."""
     caches = os.environ.get("XDG_CACHE_HOME") or (
         Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache")
     )
-    parts = f"{urlsplit(server).netloc}-{name_or_device}"
-    return Path(caches) / "safelight" / "worker" / re.sub(r"[^A-Za-z0-9.-]", "_", parts)
+    return Path(caches) / "safelight"

@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 
@@ -101,3 +102,27 @@ def test_an_urgent_job_is_served_while_a_long_one_stands(client: httpx.Client, s
     jobs = finished(client, service, [urgent, long])
     assert jobs[0]["finished_at"] < jobs[1]["finished_at"]
     assert jobs[0]["started_at"] < jobs[1]["finished_at"]
+
+
+def test_after_a_crash_the_attempts_go_on_from_what_was_kept(client: httpx.Client, service: ServiceProcess) -> None:
+    seeds = range(12)  # several seconds of computing, also on a faster machine
+    together = [submit(client, seed, steps=150) for seed in seeds]
+    resume(client)
+    spool = service.data / "spool"
+    wait_for(lambda: list(spool.glob("**/*.tape")), 60, "something to be kept", service.log)
+    (agent,) = psutil.Process(service.process.pid).children()
+    (child,) = agent.children()
+    child.kill()
+    jobs = finished(client, service, together)
+    assert [job["status"] for job in jobs] == ["completed"] * len(jobs)
+    assert [len(job["attempts"]) for job in jobs] == [1] * len(jobs)
+    kept = [job for job in jobs if job["facts"]["batch"]["steps"] and _steps(job) < 150]
+    assert kept, "no step of any was spared"
+    assert not list(spool.glob("**/*.tape"))
+    for job in kept[:1]:
+        (alone,) = finished(client, service, [submit(client, job["params"]["seed"], steps=150)])
+        assert np.abs(picture(client, alone) - picture(client, job)).max() <= 2
+
+
+def _steps(job: dict[str, Any]) -> int:
+    return sum(job["facts"]["batch"]["steps"].values())

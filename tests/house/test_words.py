@@ -12,6 +12,7 @@ from events.envelope import TYPES
 from service import refusals
 from service.decisions.transitions import TRANSITIONS
 from service.tasks.catalog import EMBEDDED
+from service.tasks.models_file import FIELDS, parsed
 from service.tasks.registry import BUILT_IN
 from web.errors import STATUS
 from web.openapi import OPERATIONS
@@ -48,6 +49,17 @@ def test_every_route_is_documented(docs: str) -> None:
 
 def test_every_task_and_model_is_documented(docs: str) -> None:
     assert [name for name in [*(kind.TASK for kind in BUILT_IN), *EMBEDDED] if f"`{name}`" not in docs] == []
+
+
+def test_every_field_of_a_models_entry_is_documented() -> None:
+    page = (ROOT / "docs" / "models.md").read_text()
+    assert [name for name in FIELDS if f"| `{name}` |" not in page] == []
+
+
+def test_the_examples_of_entries_are_read() -> None:
+    page = (ROOT / "docs" / "models.md").read_text()
+    examples = [block.partition("```")[0] for block in page.split("```toml\n")[1:]]
+    assert [model.id for text in examples for model in parsed(text, ROOT)] == ["sdxl", "flux", "photo", "sketch"]
 
 
 def commands(

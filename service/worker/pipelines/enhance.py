@@ -11,6 +11,7 @@ import transformers
 from service.tasks.catalog import Model
 from service.tasks.enhance import Enhance
 from service.worker import encoding
+from service.worker.digests import model_digest
 from service.worker.engine.denoiser import own_network
 from service.worker.engine.engine import current
 from service.worker.frames import SpooledFile
@@ -31,23 +32,24 @@ INSTRUCTION = (
 class Writer:
     """A language model on its device."""
 
-    def __init__(self, model: Any, tokenizer: Any, dtype: str) -> None:
+    def __init__(self, model: Any, tokenizer: Any, dtype: str, digest: str) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.dtype = dtype
+        self.digest = digest
 
 
 def load(model: Model, device: str, threads: int) -> Writer:
     """Load the model's folder onto `device`. Raises ModelMissing, or what torch raises for want of memory."""
     settle_libraries(threads)
-    folder, dtype = folder_of(model), dtype_on(device, model)
+    folder, dtype, digest = folder_of(model), dtype_on(device, model), model_digest(model)
     options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     with reading(model.id):
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **options)
         network = transformers.AutoModelForCausalLM.from_pretrained(
             folder, use_safetensors=True, dtype=getattr(torch, dtype), **options
         )
-    return Writer(network.to(device).eval(), tokenizer, dtype)
+    return Writer(network.to(device).eval(), tokenizer, dtype, digest)
 
 
 def compute(run: Run, writer: Writer) -> Made:
@@ -67,7 +69,7 @@ def compute(run: Run, writer: Writer) -> Made:
         )
     new = written[0, tokens["input_ids"].shape[1] :]
     text = writer.tokenizer.decode(new, skip_special_tokens=True).strip()
-    facts = {"seed": params.seed, "dtype": writer.dtype, "tokens": len(new)}
+    facts = {"seed": params.seed, "dtype": writer.dtype, "model_digest": writer.digest, "tokens": len(new)}
     return Made(facts, partial(_export, run, text))
 
 

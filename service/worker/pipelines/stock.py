@@ -63,7 +63,12 @@ def _guidance(params: Denoising, pipe: Any, inputs: frozenset[str]) -> dict[str,
 
 def facts(params: Denoising, loaded: Loaded) -> dict[str, Any]:
     """What a rerun needs to know beside the params."""
-    return {"seed": params.seed, "scheduler": _scheduler_facts(loaded.pipe.scheduler), "dtype": loaded.dtype}
+    return {
+        "seed": params.seed,
+        "scheduler": _scheduler_facts(loaded.pipe.scheduler),
+        "dtype": loaded.dtype,
+        "model_digest": loaded.digest,
+    }
 
 
 def sampler(loaded: Loaded) -> str:

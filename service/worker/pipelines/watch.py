@@ -18,6 +18,7 @@ import torch
 
 from service.worker.engine.denoiser import own_pipeline
 from service.worker.engine.engine import current
+from service.worker.engine.tape import Tape
 from service.worker.run import Run
 
 AUTOENCODERS = ("vae", "vqvae", "movq")
@@ -49,6 +50,11 @@ class Watch:
         self._has_callback = False
         self.scheduler: Any = None
         self.calls = 0
+
+    @property
+    def tape(self) -> Tape | None:
+        """Where the run keeps how far it has come."""
+        return self._run.tape
 
     def before_denoiser(self) -> None:
         """The first call of the denoiser begins the phase, a later one may begin a step."""
@@ -97,7 +103,7 @@ def watching(pipe: Any, watch: Watch, generator: Any) -> Iterator[Any]:
     `generator` is the job's own, which the pipeline is called with.
     """
     with seeing(pipe.components, watch):
-        own = own_pipeline(pipe, current(), generator, watch.before_denoiser, watch.before_decoder)
+        own = own_pipeline(pipe, current(), generator, watch.before_denoiser, watch.before_decoder, tape=watch.tape)
         watch.scheduler = own.scheduler
         yield own
 
@@ -139,6 +145,11 @@ def _before_block(module: object, inputs: object) -> None:
 
 
 def _blocks(component: Any) -> list[Any]:
-    """The repeated parts of a network: whatever stands in a list of modules, at any depth."""
+    """The repeated parts of a network: whatever stands in a list of modules, at any depth.
+
+    None of one that is compiled: a hook inside would break what was compiled into pieces.
+    """
+    if any(module._compiled_call_impl is not None for module in component.modules()):
+        return []
     lists = (module for module in component.modules() if isinstance(module, torch.nn.ModuleList))
     return [block for blocks in lists for block in blocks]

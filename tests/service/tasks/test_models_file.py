@@ -7,13 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.tasks.catalog import Lora, Scheduler, Weights
 from service.tasks.models_file import BadModelsFile, parsed, read_models
 
 FILE = Path("/etc/safelight/models.toml")
 GOOD = """
 [models.sdxl]
 title = "SDXL 1.0"
-source = "weights/sdxl"
+source = "./weights/sdxl"
 tasks = ["text-to-image"]
 dtype = "float16"
 memory_bytes = "12 GiB"
@@ -46,6 +47,49 @@ def test_an_entry_says_what_a_model_is_and_paths_count_from_the_file() -> None:
     assert (tiny.memory_bytes, tiny.defaults) == (1000, {})
 
 
+WHOLE = f"""
+[models.sdxl]
+source = "stabilityai/stable-diffusion-xl-base-1.0"
+revision = "{"a" * 40}"
+tasks = ["text-to-image"]
+variant = "fp16"
+pipeline = "StableDiffusionXLPipeline"
+dtype = "float16"
+offload = "model"
+compile = true
+licence = "CreativeML Open RAIL++-M"
+scheduler = {{ class = "EulerDiscreteScheduler", config = {{ timestep_spacing = "trailing" }} }}
+vae = {{ source = "./vae" }}
+
+[[models.sdxl.loras]]
+name = "ink"
+source = "someone/ink"
+revision = "{"b" * 40}"
+file = "ink.safetensors"
+weight = 0.8
+
+[models.one]
+source = "one.safetensors"
+config = {{ source = "/data/sdxl" }}
+tasks = ["text-to-image"]
+"""
+
+
+def test_an_entry_says_how_a_model_is_loaded() -> None:
+    sdxl, one = parsed(WHOLE, FILE)
+    assert (sdxl.source, sdxl.revision) == ("stabilityai/stable-diffusion-xl-base-1.0", "a" * 40)
+    assert (sdxl.variant, sdxl.pipeline, sdxl.offload, sdxl.compile) == (
+        "fp16", "StableDiffusionXLPipeline", "model", True,
+    )  # fmt: skip
+    assert sdxl.scheduler == Scheduler(class_name="EulerDiscreteScheduler", config={"timestep_spacing": "trailing"})
+    assert sdxl.vae == Weights(source="/etc/safelight/vae")
+    assert sdxl.loras == (
+        Lora(name="ink", source="someone/ink", revision="b" * 40, file="ink.safetensors", weight=0.8),
+    )
+    assert list(sdxl.parts) == ["source", "vae", "loras.ink"]
+    assert (one.source, one.config) == ("/etc/safelight/one.safetensors", Weights(source="/data/sdxl"))
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -59,11 +103,42 @@ def test_an_entry_says_what_a_model_is_and_paths_count_from_the_file() -> None:
         ),
         ("[models.x]\ntasks=['pretend']", "models.x.source: is required and was not given"),
         ("[models.x]\nsource='w'", "models.x.tasks: is required and was not given"),
-        ("[models.x]\nsource=''\ntasks=['pretend']", "models.x.source: '' is not accepted: use the folder"),
+        ("[models.x]\nsource=''\ntasks=['pretend']", "models.x.source: '' is not accepted: use a folder"),
         (
             "[models.x]\nsource='w'\ntasks=[]",
             "models.x.tasks: [] is not accepted: name one or more of text-to-image",
         ),
+        (
+            entry("revision = 'main'"),
+            "models.x.source: 'w' is not accepted with a revision: use org/name of the hub",
+        ),
+        (entry("config = { source = '/c' }"), "models.x.config: is only for a single file, and source is 'w'"),
+        (entry("vae = { source = 'a/b' }"), "models.x.vae.revision: is required for a/b of the hub: the 40 hex"),
+        (entry("vae = { sorce = './v' }"), "models.x.vae.sorce: there is no such field; did you mean source?"),
+        (
+            entry("vae = { source = 'v.safetensors' }"),
+            "models.x.vae.source: 'v.safetensors' is not accepted: use a",
+        ),
+        (
+            entry("pipeline = 'os.system'"),
+            "models.x.pipeline: 'os.system' is not accepted: use the name of a class",
+        ),
+        (entry("scheduler = { config = {} }"), "models.x.scheduler.class: is required and was not given"),
+        (entry("loras = [{ source = 'l' }]"), "models.x.loras[0].name: is required and was not given"),
+        (entry("loras = [{ name = 'a.b', source = 'l' }]"), "models.x.loras[0].name: 'a.b' is not accepted: use"),
+        (
+            entry("loras = [{ name = 'a', source = 'l' }, { name = 'a', source = 'm' }]"),
+            "models.x.loras[1].name: 'a' is not accepted: it is taken",
+        ),
+        (
+            entry("loras = [{ name = 'a', source = 'l.pt' }]"),
+            "'l.pt' is not accepted: pickled weights are never read",
+        ),
+        (
+            entry("device_map = 'balanced'\noffload = 'model'"),
+            "models.x.device_map: does not go with offload 'model'",
+        ),
+        (entry("offload = 'all'"), "models.x.offload: 'all' is not accepted: invalid enum value"),
         (entry("path = 'w'"), "models.x.path: there is no such field; use "),
         (entry("memory_byte = 3"), "models.x.memory_byte: there is no such field; did you mean memory_bytes?"),
         (entry("id = 'y'"), "models.x.id: there is no such field"),
@@ -93,6 +168,20 @@ def test_an_unknown_task_is_told_with_the_nearest() -> None:
     assert problems(text) == [
         f"{FILE}: models.x.tasks: there is no task 'text-to-imag'; did you mean text-to-image?"
     ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ("source = 'org/name'", "revision: is required for org/name of the hub"),
+        ("source = 'org/name'\nrevision = 'main'", "revision: 'main' is not accepted: use the 40 hex digits"),
+        ("source = 'model.ckpt'", "source: 'model.ckpt' is not accepted: pickled weights are never read"),
+        ("source = 'model.safetensors'", "config: is required with a single file"),
+    ],
+)
+def test_a_source_is_a_folder_a_safetensors_file_or_a_commit_of_the_hub(fields: str, says: str) -> None:
+    (line,) = problems(f"[models.x]\ntasks = ['text-to-image']\n{fields}")
+    assert f"models.x.{says}" in line
 
 
 def test_every_mistake_of_the_file_is_told_at_once() -> None:

@@ -20,6 +20,8 @@ from service.worker.models import ModelMissing
 from service.worker.run import Cancelled, Run
 from tests.service.worker.engine.alone import in_engine
 
+INDEX = '{"_class_name": "SlowPipeline"}'
+
 
 class SlowLoader:
     """Stands where a pipeline module would: loads when it is let."""
@@ -28,7 +30,7 @@ class SlowLoader:
         self.let = threading.Event()
         self.loads = 0
         self.model = msgspec.structs.replace(EMBEDDED["pretend"], id="slow", source=str(folder))
-        (folder / "model_index.json").write_text("{}")
+        (folder / "model_index.json").write_text(INDEX)
         monkeypatch.setitem(sys.modules, "tests.slow_pipeline", SimpleNamespace(load=self.load))  # type: ignore[arg-type]
         monkeypatch.setattr(Pretend, "RUNNER", "tests.slow_pipeline")
 
@@ -76,7 +78,7 @@ def test_a_failed_load_is_told_and_tried_again_for_the_next_job(slow: SlowLoader
     with pytest.raises(ModelMissing):
         in_engine(partial(cache.get, slow.run([])))
     assert any(isinstance(frame, Loaded) and frame.why_not for frame in sent)
-    (tmp_path / "model_index.json").write_text("{}")
+    (tmp_path / "model_index.json").write_text(INDEX)
     slow.let.set()
     assert in_engine(partial(cache.get, slow.run([]))) == "warm"
 

@@ -20,7 +20,7 @@ def test_models_are_grouped_by_task() -> None:
 
 def test_a_folder_without_weights_is_missing_without_telling_its_path(tmp_path: Path) -> None:
     model = msgspec.structs.replace(EMBEDDED["demo"], source=str(tmp_path))
-    with pytest.raises(ModelMissing, match=r"no model_index\.json") as raised:
+    with pytest.raises(ModelMissing, match=r"its folder has no model_index\.json") as raised:
         check(model)
     assert str(tmp_path) not in str(raised.value)
 

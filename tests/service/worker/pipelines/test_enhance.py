@@ -40,7 +40,7 @@ def test_a_prompt_becomes_a_text_that_only_the_file_holds(writer: Any, tmp_path:
     assert (file.media_type, file.bytes) == ("text/plain", len(text.encode()))
     assert text
     assert not text.startswith("a red star")  # only what is new
-    assert set(made.facts) == {"seed", "dtype", "tokens"}
+    assert set(made.facts) == {"seed", "dtype", "tokens", "model_digest"}
     assert made.facts["tokens"] <= 12
     assert desk.phases == ["preparing", "writing"]
     assert desk.steps[0] == (0, 12)
