@@ -232,7 +232,7 @@ class Child:
         if failure.is_poisonous:
             os._exit(POISONED)
         if failure.kind == "out-of-memory" and run.model.source is not None:
-            import_module(run.params.RUNNER).free_memory()
+            import_module("service.worker.pipelines.loading").free_memory()  # not above: it imports torch
 
 
 def _described(error: BaseException, run: Run) -> Failure:

@@ -15,11 +15,11 @@ from service.worker.digests import model_digest
 from service.worker.engine.denoiser import own_network
 from service.worker.engine.engine import current
 from service.worker.frames import SpooledFile
-from service.worker.pipelines.loading import dtype_on, folder_of, free_memory, reading, settle_libraries
+from service.worker.pipelines.loading import dtype_on, folder_of, reading, settle_libraries
 from service.worker.pipelines.watch import Watch, seeing
 from service.worker.run import Made, Run
 
-__all__ = ["compute", "free_memory", "load"]
+__all__ = ["compute", "load"]
 
 MEDIA_TYPE = "text/plain"
 

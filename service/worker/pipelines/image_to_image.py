@@ -16,12 +16,12 @@ from service.tasks.upscale import Upscale
 from service.tasks.video_to_video import VideoToVideo
 from service.worker.pipelines import stock
 from service.worker.pipelines.fitting import fitted, picture_of
-from service.worker.pipelines.loading import Loaded, free_memory, inputs_of, load
+from service.worker.pipelines.loading import Loaded, inputs_of, load
 from service.worker.pipelines.relatives import relative
 from service.worker.pipelines.text_to_image import delivered, export
 from service.worker.run import Made, Run
 
-__all__ = ["compute", "free_memory", "load"]
+__all__ = ["compute", "load"]
 
 
 def compute(run: Run, loaded: Loaded) -> Made:

@@ -12,10 +12,10 @@ from service.tasks.text_to_audio import TextToAudio
 from service.worker import encoding, sound
 from service.worker.frames import SpooledFile
 from service.worker.pipelines import stock
-from service.worker.pipelines.loading import Loaded, free_memory, load
+from service.worker.pipelines.loading import Loaded, load
 from service.worker.run import Made, Run
 
-__all__ = ["compute", "free_memory", "load"]
+__all__ = ["compute", "load"]
 
 LENGTHS = ("audio_end_in_s", "audio_length_in_s", "audio_duration_s", "audio_duration", "duration")
 """What the classes call it: Stable Audio, AudioLDM2, LongCat, ACE-Step, Stable Audio 3."""

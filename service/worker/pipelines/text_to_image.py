@@ -13,10 +13,10 @@ from service.tasks.text_to_image import TextToImage
 from service.worker import encoding
 from service.worker.frames import SpooledFile
 from service.worker.pipelines import stock
-from service.worker.pipelines.loading import Loaded, free_memory, load
+from service.worker.pipelines.loading import Loaded, load
 from service.worker.run import Made, Run
 
-__all__ = ["compute", "free_memory", "load"]
+__all__ = ["compute", "load"]
 
 
 def compute(run: Run, loaded: Loaded) -> Made:

@@ -12,12 +12,12 @@ from service.worker import video
 from service.worker.pipelines import stock
 from service.worker.pipelines.fitting import beside_the_others, fitted
 from service.worker.pipelines.image_to_image import begun
-from service.worker.pipelines.loading import Loaded, free_memory, inputs_of, load
+from service.worker.pipelines.loading import Loaded, inputs_of, load
 from service.worker.pipelines.relatives import relative
 from service.worker.pipelines.text_to_video import made
 from service.worker.run import Made, Run
 
-__all__ = ["compute", "free_memory", "load"]
+__all__ = ["compute", "load"]
 
 SISTERS = {
     "AnimateDiffPipeline": "AnimateDiffVideoToVideoPipeline",
