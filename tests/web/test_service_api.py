@@ -87,6 +87,7 @@ def test_the_log_is_read_in_pages(client: httpx.Client) -> None:
 
 def test_health_says_how_each_part_is(client: httpx.Client) -> None:
     assert client.get("/v1/health/live").status_code == 200
+    assert client.post("/v1/jobs", json={"task": "pretend", "params": {}}).status_code == 201
     client.get("/v1/jobs")  # whoever reads has the views brought up
     health = client.get("/v1/health").json()
     assert health["status"] == "ready"

@@ -74,7 +74,7 @@ def own_pipeline(
     """
     own = copy.copy(pipe)
     fields = vars(own)
-    scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config)
+    scheduler = copy.deepcopy(pipe.scheduler)  # that of the shared pipeline is never stepped
     _draw_from(scheduler, generator)
     fields["scheduler"] = scheduler
     for name in DENOISERS:

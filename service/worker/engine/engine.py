@@ -167,7 +167,7 @@ class Engine:
         if standing:
             chosen = choose(
                 [_standing(member) for member in standing],
-                lambda index: self._learned.most_rows(_call(standing[index])),
+                lambda index: self._learned.most_rows(_call(standing[index]), _rows_like(standing, index)),
             )
             self._park(standing, chosen)
             self._answer([standing[index] for index in chosen])
@@ -259,6 +259,12 @@ class Engine:
 def _call(member: Member) -> Call:
     assert member.call is not None
     return member.call
+
+
+def _rows_like(standing: Sequence[Member], index: int) -> int:
+    """The rows of all calls that could be made with that one."""
+    key = _call(standing[index]).key
+    return sum(_call(member).rows for member in standing if _call(member).key == key)
 
 
 def _standing(member: Member) -> Standing:

@@ -8,8 +8,9 @@ whose throughput is near the best. A size that ran out of memory is never tried 
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from statistics import median
 from typing import Any, NamedTuple, Protocol
 
@@ -71,16 +72,36 @@ class Curve:
         least = max(1, rows // 2)
         self.ceiling = least if self.ceiling is None else min(self.ceiling, least)
 
-    def most_rows(self) -> int:
-        """The rows to give a call at most."""
-        rates = {rows: rows / min(times) for rows, times in self.seconds.items() if len(times) >= TRIED}
-        if not rates:
+    def most_rows(self, standing: int = 0) -> int:
+        """The rows to give a call at most, when so many stand ready.
+
+        All of them where one call takes no longer than one of the good size and another of the rest: who is left
+        over is served, too.
+        """
+        tried = {rows: min(times) for rows, times in self.seconds.items() if len(times) >= TRIED}
+        if not tried:
             most = max(self.seconds, default=FIRST)
         else:
-            best = max(rates.values())
-            good = min(rows for rows, rate in rates.items() if rate >= NEAR * best)
-            most = 2 * good if good == max(rates) else good
+            best = max(rows / seconds for rows, seconds in tried.items())
+            good = min(rows for rows, seconds in tried.items() if rows / seconds >= NEAR * best)
+            most = 2 * good if good == max(tried) else good
+            if most < standing <= max(tried) and _between(tried, standing) <= (
+                _between(tried, most) + _between(tried, standing - most)
+            ):
+                most = standing
         return most if self.ceiling is None else min(most, self.ceiling)
+
+
+def _between(seconds: Mapping[int, float], rows: int) -> float:
+    """The seconds of a call of so many rows, on straight lines through those that are known."""
+    sizes = sorted(seconds)
+    index = bisect_left(sizes, rows)
+    if index == len(sizes):
+        return seconds[sizes[-1]] * rows / sizes[-1]
+    if sizes[index] == rows or index == 0:
+        return seconds[sizes[index]]
+    low, high = sizes[index - 1], sizes[index]
+    return seconds[low] + (seconds[high] - seconds[low]) * (rows - low) / (high - low)
 
 
 class Learned:
@@ -89,9 +110,10 @@ class Learned:
     def __init__(self) -> None:
         self.curves: dict[Hashable, Curve] = {}
 
-    def most_rows(self, call: Sized) -> int:
-        """The rows that a call like this one should have at most; never less than it has by itself."""
-        return max(call.rows, self._curve(call).most_rows())
+    def most_rows(self, call: Sized, standing: int = 0) -> int:
+        """The rows that a call like this one should have at most, when so many stand ready for it; never less than
+        it has by itself."""
+        return max(call.rows, self._curve(call).most_rows(standing))
 
     def took(self, call: Sized, rows: int, seconds: float) -> None:
         """A call like this one, of so many rows, took so long."""

@@ -72,3 +72,13 @@ def test_a_size_measured_in_a_bad_moment_is_tried_again() -> None:
         rows = min(curve.most_rows(), 16)
         curve.took(rows, true[rows] * (9.0 if rows > 4 and call < 100 else 1.0))
     assert curve.most_rows() >= 16
+
+
+def test_who_would_be_left_over_is_taken_along_where_that_is_quicker() -> None:
+    curve = Curve()
+    for rows, seconds in {2: 7.3, 8: 14.9, 14: 21.7, 16: 27.7}.items():
+        for _ in range(3):
+            curve.took(rows, seconds)
+    assert curve.most_rows() == 14
+    assert curve.most_rows(standing=16) == 16
+    assert curve.most_rows(standing=28) == 14

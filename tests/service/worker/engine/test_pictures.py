@@ -55,7 +55,7 @@ JOBS = st.lists(
 class Eager(Learned):
     """Joins whatever fits, without having to learn that it pays."""
 
-    def most_rows(self, call: Sized) -> int:
+    def most_rows(self, call: Sized, standing: int = 0) -> int:
         return max(call.rows, self.curves[call.key].ceiling or 64) if call.key in self.curves else 64
 
 
