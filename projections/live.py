@@ -33,7 +33,7 @@ from projections.queue_order import QueueOrder
 from projections.webhooks import LiveWebhook, fold_webhook
 
 NO_LIMITS = Limits()
-TAKES_DOWN = frozenset({"crash", "out-of-memory"})
+TAKES_DOWN = frozenset({"crash", "out-of-memory", "bad-output", "disk-full"})
 """Kinds of failure that say something about the worker when different jobs meet them in a row."""
 
 IDEMPOTENCY_US = 24 * 3600 * 1_000_000

@@ -5,6 +5,7 @@ Neither may carry a prompt or a path of this machine: the text of a foreign exce
 
 from __future__ import annotations
 
+import errno
 import re
 import traceback
 
@@ -22,6 +23,10 @@ _POISON_WORDS = ("cuda error", "cublas_status", "cudnn_status", "device-side ass
 
 class InvalidInput(Exception):
     """A file that the job starts from cannot be used. Says why and what to do, without paths."""
+
+
+class BadOutput(Exception):
+    """What the model gave is no picture, video or sound. Says why and what to do."""
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,6 +47,11 @@ def describe(error: BaseException, phase: str, params: Params) -> Failure:
         return Failure(kind="model-missing", message=str(error), detail=detail)
     if isinstance(error, InvalidInput):
         return Failure(kind="invalid-input", message=str(error), detail=detail)
+    if isinstance(error, BadOutput):
+        return Failure(kind="bad-output", message=str(error), detail=detail)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        message = f"the worker's disk has no room {where}; free some where its --spool lies, then retry the job"
+        return Failure(kind="disk-full", message=message, detail=detail)
     if is_out_of_memory(error):
         message = f"the device ran out of memory {where}; ask for a smaller picture or a smaller model"
         return Failure(kind="out-of-memory", message=message, detail=detail)

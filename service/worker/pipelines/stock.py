@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 
 from service.tasks.denoising import Denoising
 from service.worker import previews
+from service.worker.failures import BadOutput
 from service.worker.pipelines.latents import picture_in
 from service.worker.pipelines.loading import Loaded, inputs_of
 from service.worker.pipelines.watch import Watch, watching
@@ -46,7 +48,31 @@ def call(run: Run, loaded: Loaded, more: Mapping[str, Any], pipe: Any = None, st
     finally:
         pipe.maybe_free_model_hooks()
     loaded.calls_per_step[has_guidance] = max(1, round(watch.calls / steps))
+    for values in made.values():
+        check_numbers(values)
     return made
+
+
+def check_numbers(made: Any) -> None:
+    """Raise BadOutput for values that are no numbers, or all zero: a black picture, a silent sound.
+
+    Half precision that overflows and damaged weights give such, and no pipeline complains.
+    """
+    if isinstance(made, list | tuple):
+        for each in made:
+            check_numbers(each)
+    elif isinstance(made, np.ndarray | torch.Tensor):
+        values = np.asarray(made)
+        if not np.isfinite(values).all():
+            wrong = "values that are no numbers (NaN or infinite)"
+        elif not values.any():
+            wrong = "nothing but zeros"
+        else:
+            return
+        raise BadOutput(
+            f"the model made {wrong}; its weights may be damaged (`safelight models check`) or its dtype too small: "
+            "give its entry dtype bfloat16 or float32"
+        )
 
 
 def _guidance(params: Denoising, pipe: Any, inputs: frozenset[str]) -> dict[str, Any]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -14,8 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import ExifTags, Image
 
+from service.tasks.pretend import Pretend
 from service.tasks.text_to_image import TextToImage
 from service.worker.encoding import picture, picture_texts, png, spool
+from service.worker.failures import describe
 
 PARAMS = TextToImage(prompt="a fox", negative_prompt="blur", seed=9, steps=20, guidance=4.5, width=512, height=256)
 
@@ -120,3 +123,16 @@ def test_the_longest_prompts_fit_into_a_jpeg(letter: str) -> None:
     )
     assert comment.count(letter) == 8000
     assert json.loads(record)["params"]["prompt"] == letter * 4000
+
+
+def test_a_disk_that_fills_is_a_failure_of_its_own(tmp_path: Path) -> None:
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(tmp_path)], capture_output=True)
+    if mounted.returncode != 0:
+        pytest.skip("mounting a small tmpfs needs root")
+    try:
+        with pytest.raises(OSError) as full:
+            spool(tmp_path, b"x" * 200_000, "image/png")
+        failure = describe(full.value, "exporting", Pretend())
+        assert (failure.kind, "--spool" in failure.message) == ("disk-full", True)
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)

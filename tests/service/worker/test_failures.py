@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import errno
+
 import pytest
 
 from service.tasks.text_to_image import TextToImage
-from service.worker.failures import MAX_DETAIL, describe
+from service.worker.failures import MAX_DETAIL, BadOutput, describe
 from service.worker.models import ModelMissing
 
 PARAMS = TextToImage(
@@ -31,6 +33,8 @@ def raised(error: Exception) -> Exception:
         (MemoryError(), "out-of-memory"),
         (ModelMissing("model m needs the library peft, which is missing"), "model-missing"),
         (RuntimeError("CUDA error: device-side assert triggered"), "crash"),
+        (BadOutput("the model made nothing but zeros"), "bad-output"),
+        (OSError(errno.ENOSPC, "No space left on device"), "disk-full"),
         (ValueError("anything else"), "internal"),
         (OSError("out of memory cards"), "internal"),
     ],

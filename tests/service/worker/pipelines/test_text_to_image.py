@@ -12,6 +12,7 @@ import pytest
 
 from service.tasks.text_to_image import TextToImage
 from service.worker.demo_model import WEIGHTS
+from service.worker.failures import BadOutput
 from service.worker.frames import Shown
 from service.worker.models import ModelMissing
 from service.worker.run import Cancelled
@@ -116,6 +117,28 @@ def test_steps_are_counted_without_a_step_callback(pipeline: Any, loaded: Any, t
     desk.result(blind)
     assert desk.steps[-1] == (3, 3)
     assert blind.calls_per_step == {True: 1}
+
+
+def test_poisoned_weights_are_a_failure_and_no_black_picture(pipeline: Any, tmp_path: Path) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    folder = tmp_path / "weights"
+    shutil.copytree(WEIGHTS, folder)
+    file = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(file)
+    tensors["conv_out.bias"] = np.full_like(tensors["conv_out.bias"], np.nan)
+    save_file(tensors, file, metadata={"format": "pt"})
+    loaded = pipeline.load(msgspec.structs.replace(DEMO, id="poisoned", source=str(folder)), "cpu", 1)
+    with pytest.raises(BadOutput, match="no numbers"):
+        desk_of(tmp_path, steps=2).result(loaded)
+
+
+def test_a_black_picture_is_a_failure(pipeline: Any) -> None:
+    from service.worker.pipelines.stock import check_numbers
+
+    check_numbers([np.eye(2)])
+    with pytest.raises(BadOutput, match="nothing but zeros"):
+        check_numbers([np.zeros((4, 4, 3))])
 
 
 def test_damaged_weights_are_missing_without_telling_their_path(pipeline: Any, tmp_path: Path) -> None:
