@@ -70,8 +70,8 @@ def check_numbers(made: Any) -> None:
         else:
             return
         raise BadOutput(
-            f"the model made {wrong}; its weights may be damaged (`safelight models check`) or its dtype too small: "
-            "give its entry dtype bfloat16 or float32"
+            f"the model made {wrong}; its weights may be damaged (`safelight models check`) or its dtype too small "
+            "(give its entry dtype bfloat16 or float32)"
         )
 
 
