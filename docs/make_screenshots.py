@@ -38,6 +38,17 @@ WAITING = (
     "a medium black cross on a white background",
     "a large white triangle on a green background",
 )
+MODELS = """
+[models.sketch]
+title = "The embedded model under another name"
+source = "package:demo_model"
+tasks = ["text-to-image"]
+defaults = { steps = 150, guidance = 2.0, width = 512, height = 512 }
+sizes = [[512, 512]]
+enlarge = 8
+"""
+"""What waits is of another model: jobs of one model would share calls and all run at once."""
+
 SHOWN_FROM_STEP = 90  # of 150: what it will be can be guessed, and it is not there yet
 
 
@@ -45,8 +56,9 @@ def main() -> None:
     """Run a service in a temporary folder, give it work, and take both pictures of the same moment."""
     with (
         tempfile.TemporaryDirectory() as folder,
-        running_service(Path(folder), "--no-worker") as service,
-        _workers(service),
+        _models(Path(folder)) as models,
+        running_service(Path(folder), "--no-worker", "--models", str(models)) as service,
+        _workers(service, models),
         httpx.Client(base_url=service.url, timeout=30) as client,
         running_chromium() as browser,
         watched_page(browser, service.url, color_scheme="dark", viewport=SIZE, device_scale_factor=SCALE) as dark,
@@ -54,12 +66,14 @@ def main() -> None:
     ):
         pages = {"screenshot.png": dark.open(), "screenshot-light.png": light.open()}
         for seed, prompt in enumerate(DONE):
-            client.post("/v1/jobs", json={"params": {"prompt": prompt, "seed": seed}}).raise_for_status()
+            body = {"model": "demo", "params": {"prompt": prompt, "seed": seed}}
+            client.post("/v1/jobs", json=body).raise_for_status()
         for page in pages.values():
             expect(page.locator("#gallery > li")).to_have_count(len(DONE))
-        for prompt in (*RUNNING, *WAITING):
-            body = {"params": {"prompt": prompt, "seed": 7, "steps": 150}}
-            client.post("/v1/jobs", json=body).raise_for_status()
+        for model, prompts in (("demo", RUNNING), ("sketch", WAITING)):
+            for prompt in prompts:
+                body = {"model": model, "params": {"prompt": prompt, "seed": 7, "steps": 150}}
+                client.post("/v1/jobs", json=body).raise_for_status()
         wait_for(lambda: all(_is_developing(page) for page in pages.values()), 120, f"step {SHOWN_FROM_STEP}")
         for name, page in pages.items():
             page.screenshot(path=FOLDER / name)
@@ -74,11 +88,29 @@ def main() -> None:
 
 
 @contextmanager
-def _workers(service: ServiceProcess) -> Iterator[None]:
+def _models(folder: Path) -> Iterator[Path]:
+    path = folder / "models.toml"
+    path.write_text(MODELS)
+    yield path
+
+
+@contextmanager
+def _workers(service: ServiceProcess, models: Path) -> Iterator[None]:
     key = service.data / "keys" / "worker.key"
     with ExitStack() as stack:
         for name in WORKERS:
-            options = ["--server", service.url, "--key-file", key, "--name", name, "--threads", "1"]
+            options = [
+                "--server",
+                service.url,
+                "--key-file",
+                key,
+                "--name",
+                name,
+                "--threads",
+                "1",
+                "--models",
+                models,
+            ]
             spool = service.data.parent / name
             command = [sys.executable, "-m", "web.cli", "worker", *options, "--spool", spool]
             process = stack.enter_context(subprocess.Popen(command))

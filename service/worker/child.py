@@ -216,7 +216,7 @@ class Child:
         }
         alone_s = self._learned.alone_s(member.size) if member.size is not None and member.beside else None
         if alone_s is not None:
-            facts["saved_s"] = round(steps * alone_s - member.step_s, 4)
+            facts["saved_s"] = round(steps * alone_s - member.steps_share_s, 4)
         return facts
 
     def _failed(self, run: Run, failure: Failure) -> None:

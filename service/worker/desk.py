@@ -385,10 +385,10 @@ class Desk:
         transfer, held.transfer = held.transfer, None
         if transfer is not None and transfer is not asyncio.current_task():
             transfer.cancel()
-        self._spool.remove_inputs(held.inputs.values())
+        self._spool.discard(held.inputs.values())
         held.inputs = {}
         if held.begun is not None:
-            self._spool.remove_inputs([Path(held.begun.tape)])
+            self._spool.discard([Path(held.begun.tape)])
 
     # credit
 

@@ -65,8 +65,8 @@ class Spool:
         """Where the child may keep how far an attempt has come."""
         return self._inputs / f"{secrets.token_hex(12)}.tape"
 
-    def remove_inputs(self, paths: Iterable[Path]) -> None:
-        """Delete fetched pictures, and tapes."""
+    def discard(self, paths: Iterable[Path]) -> None:
+        """Delete what an attempt had here beside its results: fetched pictures, its tape."""
         for path in paths:
             path.unlink(missing_ok=True)
 

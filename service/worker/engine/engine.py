@@ -67,8 +67,8 @@ class Member(greenlet):
         self.halt_with: BaseException | None = None  # to be raised where it stands; any thread may set it
         self.served_s = 0.0  # seconds of the calls that it had rows in
         self.share_s = 0.0  # the same, each shared out by rows
+        self.steps_share_s = 0.0  # of that, in steps
         self.stood_s = 0.0  # seconds that it stood at a call while others were served
-        self.step_s = 0.0  # the same of its steps only
         self.shared: dict[int, int] = {}  # rows of a step -> steps of so many that it was part of
         self.beside: set[str] = set()  # names of those whose rows were in a call with its own
         self.size: Size | None = None  # of its newest step
@@ -251,7 +251,7 @@ class Engine:
             member.share_s += seconds * call.rows / rows
             member.beside.update(other.name for other in members if other is not member)
             if call.is_step:
-                member.step_s += seconds * call.rows / rows
+                member.steps_share_s += seconds * call.rows / rows
                 member.shared[rows] = member.shared.get(rows, 0) + 1
                 member.size = Size(call.key, call.rows)
 

@@ -5,8 +5,8 @@ stochastic one has drawn noise, a pipeline class has locals of its own. But all 
 and from what the denoiser answered. So the answers are kept; a resumed job runs the same stock code from its
 beginning and is given them again, which costs no call, and its picture is the one that it would have been.
 
-An answer of SDXL at 1024 x 1024 takes 0.3 to 0.5 MB, one of FLUX 0.5 to 1 MB. They are written together every few
-seconds, so a job that is done before writes nothing.
+By its shape an answer of SDXL at 1024 x 1024 with guidance takes 0.26 MB in half precision, one of FLUX 0.52 MB.
+They are written together every few seconds, so a job that is done before writes nothing.
 """
 
 from __future__ import annotations

@@ -17,7 +17,6 @@ from projections.live_job import fold_stream
 from service import commands as ask
 from service import refusals as no
 from service.decisions.attempts import POLICIES, QUARANTINE_AFTER
-from service.decisions.submit import MAX_BATCH
 from service.decisions.transitions import TRANSITIONS
 from tests.history import Held, History, register, submission
 
@@ -414,10 +413,6 @@ def test_limits_out_of_bounds_are_refused(history: History, limits: Limits, fiel
 def test_times_and_metadata_out_of_bounds_are_refused(history: History, fields: dict[str, Any], says: str) -> None:
     with pytest.raises(no.InvalidField, match=says):
         history.submit("j", **fields)
-
-
-def test_a_batch_is_not_larger_than_the_bound() -> None:
-    assert MAX_BATCH == 1_000, "docs/api.md says so"
 
 
 # rules

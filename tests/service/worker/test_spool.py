@@ -44,7 +44,7 @@ def test_fetched_pictures_go_with_their_attempt_and_never_outlive_an_agent(tmp_p
     first, second = spool.new_input(), spool.new_input()
     for path in (first, second):
         path.write_bytes(b"x")
-    spool.remove_inputs([first, spool.new_input()])
+    spool.discard([first, spool.new_input()])
     assert [path.name for path in first.parent.iterdir()] == [second.name]
     spool.sweep([])
     assert list(first.parent.iterdir()) == []
