@@ -49,7 +49,7 @@ enlarge = 8
 """
 """What waits is of another model: jobs of one model would share calls and all run at once."""
 
-SHOWN_FROM_STEP = 90  # of 150: what it will be can be guessed, and it is not there yet
+SHOWN_FROM_STEP = 90  # of 150: well on its way, and not there yet
 
 
 def main() -> None:
