@@ -120,7 +120,7 @@ def run(engine: Engine, family: str, jobs: list[Job]) -> list[Member]:
         for index, job in enumerate(jobs):
             if job.joins == tick:
                 members[index] = member_of(engine, family, job)
-            if job.cancelled == tick and index in members:
+            if job.cancelled == tick and index in members and not members[index].dead:
                 members[index].halt_with = Stop()
         engine.tick()
         tick += 1
@@ -134,10 +134,11 @@ def test_pictures_are_those_of_the_stock_pipeline(
     family: str, jobs: list[Job], learned: Callable[[], Learned]
 ) -> None:
     for job, member in zip(jobs, run(Engine(learned()), family, jobs), strict=True):
-        if member.error is not None:
-            assert isinstance(member.error, Stop), member.error
+        if member.halt_with is not None:
+            assert member.error is member.halt_with
             assert job.cancelled is not None
         else:
+            assert member.error is None, member.error
             expected = stock(family, job.asked)
             assert is_same(member.result, expected)
 

@@ -104,6 +104,21 @@ def test_a_tape_that_ends_anywhere_is_used_as_far_as_it_is_whole(tmp_path: Path,
     assert (member.result == stock("sd", asked)).all()
 
 
+def test_an_answer_with_a_wrong_bit_is_computed_again(tmp_path: Path) -> None:
+    path = tmp_path / "tape"
+    asked = (5, 4, "a", 1.0)
+    engine = Engine(Learned())
+    resumable(engine, "sd", asked, path, ABOUT)
+    ticks(engine, 3)
+    held = bytearray(path.read_bytes())
+    held[-1] ^= 0x7F  # the exponent of the newest answer's last number
+    path.write_bytes(held)
+    engine = Engine(Learned())
+    member = resumable(engine, "sd", asked, path, ABOUT)
+    ticks(engine, 99)
+    assert (member.result == stock("sd", asked)).all()
+
+
 def test_a_tape_of_other_params_is_not_used(tmp_path: Path) -> None:
     path = tmp_path / "tape"
     engine = Engine(Learned())
